@@ -1,0 +1,28 @@
+# What `cmake --install` puts in place: the command, its manual, completion for bash and zsh, the systemd unit, and the helper by which
+# mount(8) and /etc/fstab find it.
+install(TARGETS mintfs RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+install(FILES man/mintfs.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES man/mintfs-layout.7 DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
+install(FILES man/mount.mintfs.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+
+install(FILES completion/mintfs.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME mintfs)
+install(FILES completion/_mintfs DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+
+configure_file(dist/mintfs@.service.in ${CMAKE_BINARY_DIR}/mintfs@.service @ONLY)
+set(MINTFS_SYSTEMD_DIR "${CMAKE_INSTALL_PREFIX}/lib/systemd/system" CACHE PATH "where the systemd unit goes")
+install(FILES ${CMAKE_BINARY_DIR}/mintfs@.service DESTINATION ${MINTFS_SYSTEMD_DIR})
+
+# mount(8) looks for helpers in /sbin only, which is /usr/sbin where /usr is merged. So an install for the whole system puts it there, whatever
+# the prefix; one below somebody's home keeps to its prefix, and `mintfs mount` works all the same.
+if(CMAKE_INSTALL_PREFIX MATCHES "^/(usr(/local)?)?/?$")
+  set(mount_helper_dir /usr/sbin)
+else()
+  set(mount_helper_dir ${CMAKE_INSTALL_FULL_SBINDIR})
+endif()
+set(MINTFS_MOUNT_HELPER_DIR ${mount_helper_dir} CACHE PATH "where the link mount.mintfs goes")
+install(CODE "
+  file(MAKE_DIRECTORY \"\$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}\")
+  file(CREATE_LINK \"${CMAKE_INSTALL_FULL_BINDIR}/mintfs\" \"\$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}/mount.mintfs\" SYMBOLIC)
+  message(STATUS \"Installing: \$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}/mount.mintfs -> ${CMAKE_INSTALL_FULL_BINDIR}/mintfs\")
+")

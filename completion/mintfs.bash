@@ -1,0 +1,69 @@
+# Completion of mintfs for bash: commands, options, and names of models in the store that the working directory or MINTFS_STORE tells.
+
+_mintfs_options()
+{
+	case $1 in
+	init | version) echo --json --help ;;
+	mount) echo --foreground -o --help ;;
+	umount) echo --lazy --json --help ;;
+	commit) echo --message --store --json --help ;;
+	discard) echo --force --store --json --help ;;
+	list) echo --names --store --json --color --help ;;
+	log) echo --number --all --store --json --color --help ;;
+	show | status) echo --store --json --color --help ;;
+	diff) echo --all --store --json --color --help ;;
+	alias) echo --delete --history --store --json --color --help ;;
+	path) echo --relative --store --json --help ;;
+	esac
+}
+
+_mintfs_commands='init mount umount commit discard list log show diff status alias path version help'
+
+_mintfs()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} store=() i
+	COMPREPLY=()
+	if ((COMP_CWORD == 1)); then
+		mapfile -t COMPREPLY < <(compgen -W "$_mintfs_commands" -- "$cur")
+		return
+	fi
+	case $prev in
+	--store)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		compopt -o filenames
+		return
+		;;
+	--color)
+		mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$cur")
+		return
+		;;
+	-o)
+		[[ $command == mount ]] && mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other debug log=' -- "$cur")
+		return
+		;;
+	-m | --message | -n | --number) return ;;
+	esac
+	if [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$(_mintfs_options "$command")" -- "$cur")
+		return
+	fi
+	case $command in
+	help) mapfile -t COMPREPLY < <(compgen -W "$_mintfs_commands" -- "$cur") ;;
+	init | mount | umount | status)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		;;
+	commit | discard | list | log | show | diff | alias | path)
+		for ((i = 2; i < COMP_CWORD - 1; i++)); do
+			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
+		done
+		mapfile -t COMPREPLY < <(
+			compgen -d -- "$cur"
+			[[ $cur == [/.]* ]] || mintfs list --names "${store[@]}" 2>/dev/null | grep -F -- "$cur" | awk -v cur="$cur" 'index($0, cur) == 1'
+		)
+		compopt -o filenames -o nospace
+		;;
+	esac
+}
+
+complete -F _mintfs mintfs

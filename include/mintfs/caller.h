@@ -1,0 +1,83 @@
+/* Who is calling: processes, their ancestors, their run id, the system call they wait in; and the end of processes.
+ *
+ * A thread id as FUSE gives it (in.h.pid) is read here through /proc. Nothing here ever resolves a path that a caller
+ * supplied: cwd is only the text of the link (it may lead into our own mount). Thread-safe. */
+#ifndef MINTFS_CALLER_H
+#define MINTFS_CALLER_H
+
+#include <mintfs/error.h>
+#include <mintfs/log.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CALLER_ANCESTORS_MAX 32 /* nearest first; what is further up is left out */
+#define CALLER_RUN_ID_MAX 256
+
+/* A process, told apart from a later one with the same pid by its start time (field 22 of /proc/pid/stat, clock ticks since boot). */
+struct caller_process {
+	pid_t pid; /* thread group id; 0: none */
+	uint64_t start;
+};
+static inline bool caller_same(struct caller_process a, struct caller_process b) { return a.pid == b.pid && a.start == b.start && a.pid != 0; }
+
+struct caller {
+	struct caller_process self; /* self.pid == 0: cannot be seen (pid 0, gone, hidden) */
+	uid_t uid;
+	gid_t gid;
+	char run_id[CALLER_RUN_ID_MAX]; /* "" if none or the environment cannot be read */
+	unsigned n_ancestors;
+	struct caller_process ancestors[CALLER_ANCESTORS_MAX]; /* parent first; pid 1 is included only if it is the direct parent */
+};
+
+/* Fills *c for thread `tid`. uid and gid are taken as given (FUSE knows them). Always succeeds: what cannot be seen is left empty.
+ * The run id is, from the environment at exec: MINTFS_RUN; else TORCHELASTIC_RUN_ID unless "none"; else MASTER_ADDR:MASTER_PORT where
+ * RANK is set; else SLURM_JOB_ID.SLURM_STEP_ID where both are set. Empty values count as not set; longer than the maximum: cut. */
+void caller_identify(pid_t tid, uid_t uid, gid_t gid, struct caller *c);
+/* The run id rule alone, over an environment block of NUL-terminated strings (for tests and fuzzing). */
+void caller_run_id_from_environ(const char *block, size_t len, char out[CALLER_RUN_ID_MAX]);
+/* The parser of /proc/<pid>/stat (comm may hold blanks and parentheses). -EINVAL. */
+int caller_parse_stat(const char *text, pid_t *ret_ppid, uint64_t *ret_start);
+
+/* Is the process alive (not a zombie) with this start time? */
+bool caller_alive(struct caller_process p);
+
+/* The cheapest identity: only the process of a thread. -ESRCH if it cannot be seen. */
+int caller_process_of(pid_t tid, struct caller_process *ret);
+
+/* Does thread tid wait in mkdir or mkdirat of a path whose last component is `name`? (In mkdir("latest/sub") the lookup of `latest` is no different
+ * from any other.) Reads /proc/<tid>/syscall; while it says "running", tries again for at most about 2 ms. false where it cannot be read (foreign
+ * user without CAP_SYS_PTRACE, strict Yama, io_uring, 32-bit callers). A path that cannot be read counts as ending in `name`. */
+bool caller_in_mkdir(pid_t tid, const char *name);
+
+/* What is known of a process for the record of a run. All owned by the struct. */
+struct caller_details {
+	char *command; /* JSON array of the arguments, cut at 64 KiB; or NULL */
+	char *cwd;     /* text of the link; or NULL */
+	char *program; /* comm */
+	int64_t started_ns; /* wall clock; 0 unknown */
+};
+void caller_details_read(struct caller_process p, struct caller_details *d); /* what cannot be read stays NULL */
+void caller_details_release(struct caller_details *d);
+
+/* user name of a uid, or its number as text */
+void caller_user_name(uid_t uid, char *out, size_t size);
+
+/* The commit of the git work tree that holds directory cwd, and whether tracked files differ from it. Runs `git` as uid/gid (all groups
+ * dropped where we are root) with optional locks, hooks and fsmonitor off, at most 5 s. Blocking: never from a handler.
+ * -ENOENT: no work tree, no git; -ETIMEDOUT. */
+int caller_git_state(const char *cwd, uid_t uid, gid_t gid, char commit[65], bool *ret_dirty);
+
+/* The end of processes, by pidfd. One thread polls all. */
+struct caller_watch;
+/* status: as wait(2) gives it (WIFEXITED …), or -1 where the kernel does not tell (before Linux 6.15, or not permitted). Called on the
+ * watch's thread, without locks; may add watches; must not block long. */
+typedef void caller_ended_fn(struct caller_process p, int status, void *arg);
+int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct caller_watch **ret);
+/* Watches p; fn is called once when it ends. Watching the same process again is fine and does nothing. -ESRCH: it has ended already
+ * (fn will not be called). */
+int caller_watch_add(struct caller_watch *w, struct caller_process p);
+size_t caller_watch_count(struct caller_watch *w);
+void caller_watch_free(struct caller_watch *w); /* no call after it returns. NULL is fine */
+
+#endif

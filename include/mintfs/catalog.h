@@ -1,0 +1,259 @@
+/* The catalog: what exists, in a database. Schema and queries; no rule of the registry is known here beyond what the schema's
+ * constraints say. SQL is spoken nowhere else. Today SQLite in WAL mode (catalog.db); another driver can go below (src/catalog/sql.h).
+ *
+ * Threads: a `struct catalog` may be used by all. Reads run on the caller's thread on a connection borrowed from a small pool; writes are
+ * queued to one writer thread, which puts all that wait into one transaction (group commit), each in its own savepoint, and
+ * answers after COMMIT. Processes: each write transaction and each checkpoint runs under flock(store/lock), and no
+ * connection checkpoints by itself, which avoids SQLite's WAL-reset bug (FIELD-NOTES.md).
+ *
+ * Errors: -errno; SQLite's codes are turned here (SQLITE_FULL -ENOSPC, SQLITE_IOERR -EIO, SQLITE_NOMEM -ENOMEM, SQLITE_CORRUPT and SQLITE_NOTADB -EUCLEAN,
+ * SQLITE_READONLY -EROFS, SQLITE_BUSY -EBUSY, unique constraint -EEXIST, other constraint -EINVAL …) and logged. `find` and `get` answer -ENOENT. */
+#ifndef MINTFS_CATALOG_H
+#define MINTFS_CATALOG_H
+
+#include <mintfs/blob.h>
+#include <mintfs/error.h>
+#include <mintfs/log.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CATALOG_NAME_MAX 256  /* with NUL */
+#define CATALOG_PATH_MAX 1536 /* with NUL; LAYOUT_PATH_MAX */
+#define CATALOG_FORMAT 1      /* user_version of the schema this program writes */
+
+struct catalog;
+struct catalog_conn; /* a connection in use: a reader's snapshot, or the writer's transaction */
+
+/* Makes catalog.db (and lock) in the store directory dirfd: -EEXIST if one is there. Durable. */
+int catalog_create(int dirfd, struct fault *f);
+/* Opens it. Upgrades an older format in a transaction; a newer one is -EPROTONOSUPPORT with a sentence; none is -ENOENT; not a database -EUCLEAN.
+ * read_only: catalog_write answers -EROFS; nothing is upgraded (an older format is then -EROFS). dirfd is dup'ed. */
+int catalog_open(int dirfd, bool read_only, struct log *log, struct catalog **ret, struct fault *f);
+void catalog_close(struct catalog *c); /* finishes queued writes; checkpoints under the lock; NULL is fine */
+
+/* A consistent snapshot. Must be ended by the same thread; do not hold one across anything slow. At most 8 at once; more wait. */
+int catalog_read_begin(struct catalog *c, struct catalog_conn **ret);
+void catalog_read_end(struct catalog_conn *conn); /* NULL is fine */
+static inline void catalog_read_end_(struct catalog_conn **c) { catalog_read_end(*c); }
+#define auto_read __attribute__((cleanup(catalog_read_end_)))
+
+/* Runs fn in the writer's transaction, on the writer's thread (so it must be quick, and must not call catalog_write). fn returns 0 to keep, or -errno to undo
+ * what it did (others in the same transaction are not affected); that is returned. A failure of COMMIT itself is returned to all.
+ * fn may be run again if the transaction around it had to be undone: it must only depend on arg and the database, and set its results anew.
+ * durable: synced to disk before it returns. Without it, the next durable write or catalog_sync takes it along, and the writer does so by itself within
+ * about 100 ms of rest. */
+typedef int catalog_write_fn(struct catalog_conn *conn, void *arg);
+int catalog_write(struct catalog *c, bool durable, catalog_write_fn *fn, void *arg);
+int catalog_sync(struct catalog *c); /* everything written before this call is durable when it returns; free if it is already */
+/* Runs fn under the store's write lock without a transaction of its own (for a sweep). Never within catalog_write. */
+int catalog_locked(struct catalog *c, int (*fn)(void *arg), void *arg);
+
+/* ---- directories above the versions ---- */
+#define CATALOG_DIR_ROOT 1
+struct catalog_dir {
+	int64_t id;     /* never reused */
+	int64_t parent; /* 0 for the root */
+	char name[CATALOG_NAME_MAX];
+	bool is_model;
+	bool hidden; /* a removed model whose numbers must not be used again */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode; /* permission bits only, e.g. 0755 */
+	int64_t mtime_ns;
+};
+int catalog_dir_get(struct catalog_conn *conn, int64_t id, struct catalog_dir *ret);
+int catalog_dir_find(struct catalog_conn *conn, int64_t parent, const char *name, struct catalog_dir *ret); /* hidden ones too */
+/* Children with id > after, not hidden, in order of id, until fn returns non-zero (returned). */
+typedef int catalog_dir_fn(const struct catalog_dir *d, void *arg);
+int catalog_dir_list(struct catalog_conn *conn, int64_t parent, int64_t after, catalog_dir_fn *fn, void *arg);
+int catalog_dir_add(struct catalog_conn *conn, const struct catalog_dir *d /* id ignored */, int64_t *ret_id);
+int catalog_dir_update(struct catalog_conn *conn, const struct catalog_dir *d); /* uid, gid, mode, mtime_ns, hidden */
+int catalog_dir_remove(struct catalog_conn *conn, int64_t id);                  /* and its model row, if no version was ever minted: else -ENOTEMPTY */
+
+/* ---- models ---- */
+struct catalog_model {
+	int64_t id; /* the id of its directory */
+	int mode;   /* enum layout_mode */
+	char path[CATALOG_PATH_MAX], key[CATALOG_PATH_MAX], identifier[CATALOG_PATH_MAX];
+	char type[CATALOG_NAME_MAX];
+	uint32_t last_number;      /* highest number ever used; 0: none */
+	uint32_t newest_committed; /* highest committed (not retired) number; 0: none */
+	char best_metric[CATALOG_NAME_MAX]; /* "" if none; names longer than this are not used */
+	int best_mode;             /* enum metadata_best_mode */
+	bool best_named;           /* a metadata.json named it */
+};
+int catalog_model_get(struct catalog_conn *conn, int64_t id, struct catalog_model *ret);
+int catalog_model_find(struct catalog_conn *conn, const char *path, struct catalog_model *ret);
+int catalog_model_find_key(struct catalog_conn *conn, const char *key, struct catalog_model *ret);
+int catalog_model_add(struct catalog_conn *conn, const struct catalog_model *m); /* -EEXIST: path or key is taken */
+int catalog_model_update(struct catalog_conn *conn, const struct catalog_model *m); /* last_number, newest_committed, best_… */
+typedef int catalog_model_fn(const struct catalog_model *m, void *arg);
+int catalog_model_list(struct catalog_conn *conn, catalog_model_fn *fn, void *arg); /* not hidden, in order of path (bytes) */
+/* versions.json: models with a newest committed version, in order of key. */
+typedef int catalog_number_fn(const char *key, uint32_t number, void *arg);
+int catalog_model_numbers(struct catalog_conn *conn, catalog_number_fn *fn, void *arg);
+/* A counter that rises with every commit, retirement, and hiding of a model: versions.json depends on nothing else. */
+int catalog_numbers_stamp(struct catalog_conn *conn, int64_t *ret_stamp);
+
+/* ---- versions ---- */
+enum catalog_state { CATALOG_DRAFT, CATALOG_COMMITTED, CATALOG_RETIRED, CATALOG_DISCARDED };
+const char *catalog_state_name(enum catalog_state s); /* "draft" … */
+struct catalog_version {
+	int64_t id; /* never reused; names drafts/<id> */
+	int64_t model_id;
+	uint32_t number;
+	enum catalog_state state;
+	int64_t minted_ns, committed_ns; /* wall clock; 0 */
+	int64_t mtime_ns;                /* of the version directory, once committed */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;                     /* permission bits of the version directory once committed; as minted before */
+	uint64_t size;                   /* sum of the sizes of its regular files, each hard-linked file once */
+	uint32_t n_files;                /* regular files */
+	uint32_t n_dirs;                 /* subdirectories directly below: nlink is n_dirs + 2 */
+	int64_t first_child;             /* files.id of the first of its n_children entries */
+	uint32_t n_children;
+	int64_t run_id;                  /* runs.id */
+	int64_t owner;                   /* mounts.id of the daemon that serves the draft; 0: none */
+};
+/* The long texts, owned by the struct; NULL where there is none. */
+struct catalog_version_text { char *author, *message, *reason, *metrics_summary; };
+void catalog_version_text_release(struct catalog_version_text *t);
+
+int catalog_version_get(struct catalog_conn *conn, int64_t id, struct catalog_version *ret);
+int catalog_version_find(struct catalog_conn *conn, int64_t model_id, uint32_t number, struct catalog_version *ret);
+int catalog_version_text(struct catalog_conn *conn, int64_t id, struct catalog_version_text *ret);
+/* Adds a draft: model_id, number, minted_ns, uid, gid, mode, run_id, owner are taken, author by name. */
+int catalog_version_add(struct catalog_conn *conn, const struct catalog_version *v, const char *author, int64_t *ret_id);
+int catalog_version_set_state(struct catalog_conn *conn, int64_t id, enum catalog_state s); /* to DISCARDED or RETIRED; keeps newest_committed right */
+int catalog_version_set_reason(struct catalog_conn *conn, int64_t id, const char *reason);  /* NULL clears */
+int catalog_version_set_owner(struct catalog_conn *conn, int64_t id, int64_t owner);
+/* Versions of a model with number > after (or < after with descending; 0 starts at the newest), states by mask (1u << state), until fn returns non-zero. text is NULL unless with_text; borrowed. */
+typedef int catalog_version_fn(const struct catalog_version *v, const struct catalog_version_text *text, void *arg);
+struct catalog_version_list { int64_t model_id; uint32_t after; unsigned states; bool descending, with_text; };
+int catalog_version_list(struct catalog_conn *conn, const struct catalog_version_list *q, catalog_version_fn *fn, void *arg);
+int catalog_draft_list(struct catalog_conn *conn, catalog_version_fn *fn, void *arg); /* all open drafts by id, with text */
+
+/* ---- commit ---- */
+enum catalog_type { CATALOG_FILE = 1, CATALOG_DIRECTORY, CATALOG_SYMLINK };
+struct catalog_file {
+	int64_t id;      /* never reused */
+	int64_t version_id;
+	int64_t parent;  /* id of the directory; -version_id at the top */
+	char name[CATALOG_NAME_MAX]; /* any bytes but '/' and NUL */
+	enum catalog_type type;
+	mode_t mode;     /* permission bits without write bits */
+	uid_t uid;
+	gid_t gid;
+	uint64_t size;   /* symlink: length of the target; directory: 0 */
+	uint64_t blocks; /* of 512 bytes */
+	int64_t mtime_ns;
+	uint32_t nlink;
+	int64_t inode;   /* id of the first entry with the same inode: itself unless hard-linked */
+	int64_t first_child; /* directories: their n_children entries have consecutive ids from here */
+	uint32_t n_children;
+	struct blob_id blob; /* regular files */
+};
+/* The entries of a version to be, in breadth-first order: the children of each directory stand together, after all the directories before them;
+ * parent and first_child are indexes into this array (parent -1: top), inode is the index of the first entry with the same inode. The top entries come first. */
+struct catalog_entry {
+	const char *name;
+	const char *target; /* symlink */
+	enum catalog_type type;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint64_t size, blocks;
+	int64_t mtime_ns;
+	uint32_t nlink;
+	int64_t parent, first_child, inode;
+	uint32_t n_children;
+	struct blob_id blob;
+};
+struct catalog_metric { const char *name; double value; };
+struct catalog_commit {
+	int64_t version_id;
+	int64_t committed_ns, mtime_ns;
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	uint64_t size;
+	uint32_t n_files, n_dirs, n_top;
+	const char *message, *metrics_summary; /* message may be NULL */
+	const struct catalog_entry *entries;
+	size_t n_entries;
+	const struct catalog_metric *metrics;
+	size_t n_metrics;
+};
+/* Turns a draft (else -ESTALE) into a committed version: files, blobs, metrics, the row itself, the model's newest_committed, the stamp. */
+int catalog_version_commit(struct catalog_conn *conn, const struct catalog_commit *c);
+
+int catalog_file_get(struct catalog_conn *conn, int64_t id, struct catalog_file *ret);
+int catalog_file_find(struct catalog_conn *conn, int64_t parent, const char *name, struct catalog_file *ret);
+/* Entries with from <= id < end, in order, until fn returns non-zero: one range is one directory's listing, one query. */
+typedef int catalog_file_fn(const struct catalog_file *file, void *arg);
+int catalog_file_range(struct catalog_conn *conn, int64_t from, int64_t end, catalog_file_fn *fn, void *arg);
+/* All entries of a version with their paths, parents first. */
+typedef int catalog_file_path_fn(const char *path, const struct catalog_file *file, void *arg);
+int catalog_file_list(struct catalog_conn *conn, int64_t version_id, catalog_file_path_fn *fn, void *arg);
+int catalog_file_target(struct catalog_conn *conn, int64_t id, char *out, size_t size); /* of a symlink, NUL-terminated */
+int catalog_blob_known(struct catalog_conn *conn, const struct blob_id *id, bool *ret_known);
+
+/* The number of the committed version of a model with the best value of its best_metric; the lowest number among equals. -ENOENT. */
+int catalog_best(struct catalog_conn *conn, int64_t model_id, uint32_t *ret_number);
+
+/* ---- aliases ---- */
+struct catalog_alias {
+	int64_t id; /* never reused; a moved alias keeps its id */
+	int64_t model_id;
+	char name[CATALOG_NAME_MAX];
+	uint32_t number; /* of the version it leads to */
+	uid_t uid;
+	gid_t gid;
+	int64_t set_ns;
+};
+struct catalog_alias_event { char name[CATALOG_NAME_MAX]; uint32_t from, to; /* 0: none */ int64_t at_ns; uid_t uid; const char *author; };
+int catalog_alias_get(struct catalog_conn *conn, int64_t id, struct catalog_alias *ret);
+int catalog_alias_find(struct catalog_conn *conn, int64_t model_id, const char *name, struct catalog_alias *ret);
+/* Sets or moves, and writes the history. Moving to the same version changes nothing and writes nothing. */
+int catalog_alias_set(struct catalog_conn *conn, const struct catalog_alias *a, const char *author, int64_t *ret_id);
+int catalog_alias_drop(struct catalog_conn *conn, int64_t model_id, const char *name, int64_t at_ns, uid_t uid, const char *author); /* -ENOENT */
+/* Drops a name that only stood in between, as `ln -sfn` makes one and renames it: where it was set once, at since_ns or later, that event goes too and
+ * the history never knew it. An older one is dropped as above. */
+int catalog_alias_take_back(struct catalog_conn *conn, int64_t model_id, const char *name, int64_t since_ns, int64_t at_ns, uid_t uid, const char *author);
+typedef int catalog_alias_fn(const struct catalog_alias *a, void *arg);
+int catalog_alias_list(struct catalog_conn *conn, int64_t model_id, int64_t after_id, catalog_alias_fn *fn, void *arg); /* id > after, in order */
+typedef int catalog_alias_event_fn(const struct catalog_alias_event *e, void *arg);
+int catalog_alias_history(struct catalog_conn *conn, int64_t model_id, const char *name_or_null, catalog_alias_event_fn *fn, void *arg); /* oldest first */
+
+/* ---- runs ---- */
+struct catalog_run { /* strings borrowed when added; owned by the struct when got (catalog_run_release) */
+	int64_t id;
+	char *key;     /* run id from the environment, or NULL */
+	char *boot_id; /* of the host when the processes below lived */
+	char *chain;   /* "pid:start pid:start …": the minting process, then its ancestors, nearest first */
+	uid_t uid;
+	char *user, *host, *command, *cwd, *git_commit;
+	int git_dirty;   /* 0, 1; -1 unknown */
+	int64_t started_ns, ended_ns; /* 0 unknown */
+	int exit_status; /* wait status; -1 unknown */
+};
+int catalog_run_add(struct catalog_conn *conn, const struct catalog_run *r, int64_t *ret_id);
+int catalog_run_update(struct catalog_conn *conn, const struct catalog_run *r); /* all but id */
+int catalog_run_get(struct catalog_conn *conn, int64_t id, struct catalog_run *ret);
+void catalog_run_release(struct catalog_run *r);
+
+/* ---- mounts: which daemons serve this store. Liveness is a lock on a file, see registry. ---- */
+struct catalog_mount { int64_t id; pid_t pid; bool read_only; int64_t since_ns; char host[CATALOG_NAME_MAX]; char boot_id[40]; char mountpoint[4096]; };
+int catalog_mount_add(struct catalog_conn *conn, const struct catalog_mount *m, int64_t *ret_id);
+int catalog_mount_get(struct catalog_conn *conn, int64_t id, struct catalog_mount *ret);
+int catalog_mount_remove(struct catalog_conn *conn, int64_t id);
+typedef int catalog_mount_fn(const struct catalog_mount *m, void *arg);
+int catalog_mount_list(struct catalog_conn *conn, catalog_mount_fn *fn, void *arg);
+
+/* Counts for `mintfs status`. */
+struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs; uint64_t logical_bytes, stored_bytes; };
+int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret);
+
+#endif

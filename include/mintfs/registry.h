@@ -1,0 +1,163 @@
+/* The registry: every rule of MintFS. FUSE, the command line and later services stand on it; no rule is written twice.
+ *
+ * Reading: registry_read_begin lends a catalog snapshot, and the reading half of catalog.h (catalog_…_get, _find, _list, _range …) is
+ * used on it; whoever stands on the registry never writes to the catalog itself (tests/check/arrows holds that).
+ * Work in drafts: registry_draft_get lends a `struct draft`; file work in it has no rules but those of draft.h.
+ *
+ * Refusals: a function returns -errno and fills f with a verdict and a sentence that names the thing and the reason. One table
+ * (registry_verdict_…) turns a verdict into errno and exit code. All functions are thread-safe. Those marked [slow] may hash, sync or wait for a disk: FUSE calls
+ * them from its pool, never from a thread that others wait for. */
+#ifndef MINTFS_REGISTRY_H
+#define MINTFS_REGISTRY_H
+
+#include <mintfs/buf.h>
+#include <mintfs/caller.h>
+#include <mintfs/catalog.h>
+#include <mintfs/draft.h>
+#include <mintfs/error.h>
+#include <mintfs/layout.h>
+#include <mintfs/log.h>
+#include <mintfs/metadata.h>
+
+enum registry_verdict {
+	VERDICT_OK,
+	VERDICT_NAME,          /* EINVAL: outside the grammar */
+	VERDICT_PLACE,         /* EPERM: a file outside a version, renaming a version … */
+	VERDICT_KEY_TAKEN,     /* EEXIST: another path has the same key */
+	VERDICT_EXISTS,        /* EEXIST */
+	VERDICT_NUMBER_USED,   /* EEXIST: mkdir v7 where 7 or more was used */
+	VERDICT_NUMBERS_OUT,   /* EMLINK: no number left */
+	VERDICT_NOT_FOUND,     /* ENOENT */
+	VERDICT_NOT_EMPTY,     /* ENOTEMPTY */
+	VERDICT_IMMUTABLE,     /* EROFS: a committed version does not change */
+	VERDICT_READ_ONLY,     /* EROFS: the mount or the store is read-only */
+	VERDICT_ELSEWHERE,     /* EROFS: the draft is served by another mount */
+	VERDICT_BUSY,          /* EBUSY: open for writing, or a commit is under way */
+	VERDICT_EMPTY_DRAFT,   /* EINVAL */
+	VERDICT_BAD_METADATA,  /* EINVAL */
+	VERDICT_TORN,          /* EINVAL */
+	VERDICT_SPECIAL_FILE,  /* EPERM */
+	VERDICT_RESERVED,      /* EPERM: latest, next, best cannot be set by hand */
+	VERDICT_BAD_ALIAS,     /* EINVAL: does not lead to a committed version of this model */
+	VERDICT_NOT_DRAFT,     /* EINVAL: the version is not a draft */
+	VERDICT_DENIED,        /* EACCES */
+	VERDICT_DAMAGED,       /* EIO: a blob is missing or damaged */
+	VERDICT_NEWER_STORE,   /* EPROTONOSUPPORT */
+	VERDICT_NOT_A_STORE,   /* ENOTDIR, ENOENT …: see f->error */
+	VERDICT_SYSTEM,        /* any errno of the system */
+	VERDICTS
+};
+int registry_verdict_errno(enum registry_verdict v);     /* positive */
+int registry_verdict_exit(enum registry_verdict v);      /* exit code of the command line: 1 refused, 3 not found */
+const char *registry_verdict_name(enum registry_verdict v);
+
+struct registry;
+
+/* Makes a store: the directory (0700; made if missing, must be empty otherwise), config.json, catalog, blobs/, drafts/, run/. Whole or not at all. */
+int registry_init(const char *path, struct fault *f);
+
+struct registry_event { enum { REGISTRY_COMMITTED, REGISTRY_DISCARDED } kind; int64_t model_id, version_id; uint32_t number; };
+typedef void registry_event_fn(const struct registry_event *e, void *arg); /* on any thread, without locks; must not block */
+
+struct registry_options {
+	const char *path;
+	bool read_only;
+	bool serve;             /* a daemon: owns drafts, tracks runs, recovers; mountpoint is recorded */
+	const char *mountpoint; /* absolute */
+	struct log *log;        /* borrowed; may be NULL */
+	registry_event_fn *on_event;
+	void *event_arg;
+};
+int registry_open(const struct registry_options *o, struct registry **ret, struct fault *f);
+void registry_close(struct registry *r); /* waits for what is under way. NULL is fine */
+const char *registry_path(const struct registry *r); /* absolute path of the store */
+bool registry_read_only(const struct registry *r);
+int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */
+
+int registry_read_begin(struct registry *r, struct catalog_conn **ret); /* end by catalog_read_end */
+
+/* Who asks. tid 0: cannot be seen. */
+struct registry_actor { pid_t tid; uid_t uid; gid_t gid; };
+
+/* ---- directories ---- */
+int registry_dir_make(struct registry *r, const struct registry_actor *who, int64_t parent, const char *name, mode_t mode, struct catalog_dir *ret, struct fault *f);
+int registry_dir_remove(struct registry *r, int64_t parent, const char *name, struct fault *f);
+enum { REGISTRY_SET_MODE = 1, REGISTRY_SET_UID = 2, REGISTRY_SET_GID = 4, REGISTRY_SET_MTIME = 8 };
+int registry_dir_set(struct registry *r, int64_t id, unsigned what, const struct catalog_dir *values, struct catalog_dir *ret);
+/* Path of a directory relative to the root of the drive ("" for the root). */
+int registry_dir_path(struct registry *r, int64_t id, char *out, size_t size);
+
+/* ---- what stands in a model ---- */
+enum registry_child_kind { REGISTRY_VERSION, REGISTRY_LATEST, REGISTRY_BEST, REGISTRY_ALIAS };
+struct registry_child {
+	enum registry_child_kind kind;
+	uint32_t number;                /* of the version it is or leads to */
+	struct catalog_version version; /* VERSION: itself; others: untouched */
+	struct catalog_alias alias;     /* ALIAS */
+};
+/* A lookup of `name` in a model by a caller, per section 3 of the design: `latest` depends on who asks and is -ENOENT for a caller in mkdir
+ * that may mint. Retired and discarded versions, and `next`, are -ENOENT. No sentence: a lookup that finds nothing is no refusal. */
+int registry_child_find(struct registry *r, int64_t model_id, const char *name, const struct registry_actor *who, struct registry_child *ret);
+int registry_latest(struct registry *r, int64_t model_id, const struct registry_actor *who, uint32_t *ret_number); /* -ENOENT */
+int registry_best(struct registry *r, int64_t model_id, uint32_t *ret_number);                                     /* -ENOENT */
+
+/* ---- the life of a version ---- */
+/* name: latest, next, or v{N}. mode: permission bits after umask. */
+int registry_mint(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct catalog_version *ret, struct fault *f);
+/* [slow] message may be NULL. Committing a committed version is 0 and changes nothing. On refusal the reason is also kept with the draft (user.mintfs.error). */
+int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f);
+/* [slow] tree_empty_only: rmdir's meaning, -ENOTEMPTY where a name is left. force: also while files are open. */
+enum { REGISTRY_DISCARD_EMPTY_ONLY = 1, REGISTRY_DISCARD_FORCE = 2 };
+int registry_discard(struct registry *r, int64_t version_id, unsigned flags, struct fault *f);
+
+/* A draft that this process serves (adopted if its daemon is gone). *ret_writable: false where another mount serves it or we are read-only; then it may only be read.
+ * -ENOENT: not a draft. Put it by draft_put. Quick: no disk wait but opening the directory the first time. */
+int registry_draft_get(struct registry *r, int64_t version_id, struct draft **ret, bool *ret_writable);
+/* A process opens a file of the draft for writing, or creates one: it joins the draft's run. Cheap when it has joined already. */
+void registry_draft_joined(struct registry *r, int64_t version_id, const struct registry_actor *who);
+/* fsync in a draft: makes the mint itself durable, once a draft. [slow the first time] */
+int registry_draft_anchor(struct registry *r, int64_t version_id);
+/* The mount that serves a draft now: 0 and *ret filled if it is alive, -ENOENT if none (or it is ourselves). */
+int registry_draft_mount(struct registry *r, const struct catalog_version *v, struct catalog_mount *ret);
+int registry_mount_alive(struct registry *r, const struct catalog_mount *m, bool *ret_alive);
+
+/* ---- aliases ---- */
+/* target: as `ln -s` gives it: "vN", "./vN", or another alias' name of this model; must be committed. */
+int registry_alias_set(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, const char *target, struct catalog_alias *ret, struct fault *f);
+int registry_alias_drop(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, struct fault *f);
+/* rename(2) of a link in a model: `ln -sfn` makes a link of a temporary name and renames it. */
+int registry_alias_rename(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *from, const char *to, bool no_replace, struct fault *f);
+
+/* ---- reading a version ---- */
+/* O_RDONLY descriptor of a committed file's content. -EIO with a sentence (and a line in the log) where the blob is missing or has another size. */
+int registry_file_open(struct registry *r, const struct catalog_file *file, int *ret_fd, struct fault *f);
+/* user.mintfs.*: calls fn for each name (without prefix) and value. file NULL: of the version directory. */
+typedef int registry_attr_fn(const char *name, const char *value, void *arg);
+int registry_version_attrs(struct registry *r, int64_t version_id, const struct catalog_file *file, registry_attr_fn *fn, void *arg);
+
+/* versions.json. Takes out's old content away only on success. *ret_stamp tells one state of it from another (registry_versions_stamp). */
+int registry_versions_json(struct registry *r, struct buf *out, int64_t *ret_stamp);
+int registry_versions_stamp(struct registry *r, int64_t *ret_stamp);
+
+/* ---- finding things by what people write ---- */
+struct registry_ref {
+	struct catalog_model model;
+	bool has_version;
+	struct catalog_version version;
+	char rest[4096]; /* path within the version, "" */
+};
+/* MODEL, MODEL/vN, MODEL/latest (newest committed), MODEL/best, MODEL/ALIAS, each also with a key for MODEL, each with a path behind. VERDICT_NOT_FOUND names what is missing. */
+int registry_resolve(struct registry *r, const char *text, struct registry_ref *ret, struct fault *f);
+
+/* Why a draft is still a draft, for status: live processes of its run. */
+struct registry_draft_info {
+	uint64_t files, bytes;
+	bool run_alive;      /* a process of its run, or the shell that holds it, lives (as far as can be seen from here) */
+	unsigned open_files; /* 0 where another process serves it */
+};
+int registry_draft_info(struct registry *r, const struct catalog_version *v, struct registry_draft_info *ret);
+
+/* Waits until no automatic commit or discard is queued or running (tests, unmount). */
+void registry_settle(struct registry *r);
+
+#endif

@@ -1,0 +1,56 @@
+/* Small things every room needs: time, text, a hash map, a queue of work. */
+#ifndef MINTFS_UTIL_H
+#define MINTFS_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define NS_PER_SEC 1000000000LL
+
+int64_t time_now_ns(void);       /* since the epoch, CLOCK_REALTIME */
+int64_t time_monotonic_ns(void); /* CLOCK_MONOTONIC */
+static inline int64_t timespec_ns(struct timespec t) { return (int64_t)t.tv_sec * NS_PER_SEC + t.tv_nsec; }
+static inline struct timespec ns_timespec(int64_t ns)
+{
+	struct timespec t = {(time_t)(ns / NS_PER_SEC), (long)(ns % NS_PER_SEC)};
+	if (t.tv_nsec < 0) { t.tv_sec--; t.tv_nsec += NS_PER_SEC; }
+	return t;
+}
+#define TIME_TEXT_MAX 24
+void time_utc_text(int64_t ns, char out[TIME_TEXT_MAX]); /* "2025-07-15 18:40:00" */
+
+bool utf8_valid(const char *text, size_t len); /* strict: no overlong forms, no surrogates */
+void hex_encode(const uint8_t *bytes, size_t n, char *out /* 2n+1 */);
+int hex_decode(const char *hex, size_t n_bytes, uint8_t *out); /* -EINVAL unless exactly 2n lower-case digits */
+int parse_u64(const char *text, uint64_t max, uint64_t *ret);  /* decimal, whole text, no sign or blank: -EINVAL; > max: -ERANGE */
+/* Copies src (NUL-terminated) into dst[size]; -ENAMETOOLONG if it does not fit (dst untouched). */
+int text_copy(char *dst, size_t size, const char *src);
+
+/* Hash map from uint64_t to a pointer. Not thread-safe. */
+struct map64;
+struct map64 *map64_new(void);
+void map64_free(struct map64 *m); /* values are the caller's */
+void *map64_get(const struct map64 *m, uint64_t key);        /* NULL if absent */
+int map64_put(struct map64 *m, uint64_t key, void *value);   /* value not NULL; replaces; -ENOMEM */
+void *map64_remove(struct map64 *m, uint64_t key);           /* the value that was there, or NULL */
+size_t map64_count(const struct map64 *m);
+/* Calls fn for each entry until it returns false. fn must not change the map. */
+void map64_each(const struct map64 *m, bool (*fn)(uint64_t key, void *value, void *arg), void *arg);
+
+/* A queue of work with its own threads. Jobs run in order of submission, several at once with threads > 1. */
+struct workq;
+typedef void workq_fn(void *arg);
+struct workq_options {
+	const char *name;  /* of the threads, at most 15 bytes */
+	unsigned threads;  /* 1 to 64; started when first needed */
+	bool low_priority; /* nice 19 and idle I/O class: for background hashing */
+};
+int workq_new(const struct workq_options *o, struct workq **ret);
+int workq_submit(struct workq *q, workq_fn *fn, void *arg); /* -ENOMEM; -ESHUTDOWN after workq_free began */
+void workq_drain(struct workq *q);                          /* until everything submitted before has run; not from a job */
+void workq_free(struct workq *q);                           /* runs what is queued, then ends the threads. NULL is fine */
+
+#endif

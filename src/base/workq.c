@@ -1,0 +1,193 @@
+/* A queue of work with its own threads.
+ *
+ * Invariants, all under `lock`: jobs are queued in order of their tickets; running[i] is the ticket of the job that thread
+ * i is in, 0 if none; threads 0 to started - 1 exist. A job runs without the lock. After `stopping` nothing is queued any
+ * more, and a thread ends when it finds the queue empty. */
+#include <mintfs/util.h>
+
+#include <errno.h>
+#include <linux/ioprio.h>
+#include <mintfs/cleanup.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define WORKQ_THREADS_MAX 64
+#define THREAD_NAME_MAX 16
+
+struct job {
+	struct job *next;
+	uint64_t ticket;
+	workq_fn *fn;
+	void *arg;
+};
+
+struct worker {
+	struct workq *q;
+	unsigned index;
+	pthread_t thread;
+};
+
+struct workq {
+	char name[THREAD_NAME_MAX]; /* this and the next two: fixed at birth */
+	bool low_priority;
+	unsigned threads;
+
+	pthread_mutex_t lock;
+	pthread_cond_t work;  /* a job was queued, or stopping */
+	pthread_cond_t ended; /* a job ended, and somebody drains */
+	struct job *head, *tail;
+	uint64_t last_ticket;
+	unsigned started, idle, drainers;
+	size_t queued;
+	bool stopping;
+	uint64_t running[WORKQ_THREADS_MAX];
+	struct worker workers[WORKQ_THREADS_MAX];
+};
+
+/* Best effort: a kernel that refuses leaves the thread at the usual priority. Both calls mean the calling thread. */
+static void lower_priority(void)
+{
+	setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct workq *q = w->q;
+
+	pthread_setname_np(pthread_self(), q->name);
+	if (q->low_priority)
+		lower_priority();
+	pthread_mutex_lock(&q->lock);
+	for (;;) {
+		while (!q->head && !q->stopping) {
+			q->idle++;
+			pthread_cond_wait(&q->work, &q->lock);
+			q->idle--;
+		}
+		struct job *job = q->head;
+		if (!job)
+			break;
+		q->head = job->next;
+		if (!q->head)
+			q->tail = NULL;
+		q->queued--;
+		q->running[w->index] = job->ticket;
+		pthread_mutex_unlock(&q->lock);
+
+		job->fn(job->arg);
+		free(job);
+
+		pthread_mutex_lock(&q->lock);
+		q->running[w->index] = 0;
+		if (q->drainers > 0)
+			pthread_cond_broadcast(&q->ended);
+	}
+	pthread_mutex_unlock(&q->lock);
+	return NULL;
+}
+
+/* Workers take no signals: those are for the threads of the program. */
+static int start_worker(struct workq *q)
+{
+	struct worker *w = &q->workers[q->started];
+	sigset_t all, old;
+	int r;
+
+	*w = (struct worker){.q = q, .index = q->started};
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&w->thread, NULL, worker_main, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r == 0)
+		q->started++;
+	return -r;
+}
+
+int workq_new(const struct workq_options *o, struct workq **ret)
+{
+	struct workq *q;
+
+	if (o->threads < 1 || o->threads > WORKQ_THREADS_MAX)
+		return -EINVAL;
+	q = calloc(1, sizeof(*q));
+	if (!q)
+		return -ENOMEM;
+	strncpy(q->name, o->name ? o->name : "work", sizeof(q->name) - 1);
+	q->threads = o->threads;
+	q->low_priority = o->low_priority;
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->work, NULL);
+	pthread_cond_init(&q->ended, NULL);
+	*ret = q;
+	return 0;
+}
+
+int workq_submit(struct workq *q, workq_fn *fn, void *arg)
+{
+	auto_free struct job *job = malloc(sizeof(*job));
+
+	if (!job)
+		return -ENOMEM;
+	SCOPED_LOCK(&q->lock);
+	if (q->stopping)
+		return -ESHUTDOWN;
+	/* a thread more where all have their hands full; the threads that exist will do where that fails */
+	if (q->queued >= q->idle && q->started < q->threads && start_worker(q) < 0 && q->started == 0)
+		return -ENOMEM;
+	*job = (struct job){.ticket = ++q->last_ticket, .fn = fn, .arg = arg};
+	if (q->tail)
+		q->tail->next = job;
+	else
+		q->head = job;
+	q->tail = take_ptr(job);
+	q->queued++;
+	pthread_cond_signal(&q->work);
+	return 0;
+}
+
+/* Is a job with this ticket or an older one still queued or running? Under the lock. */
+static bool is_pending(const struct workq *q, uint64_t ticket)
+{
+	if (q->head && q->head->ticket <= ticket)
+		return true;
+	for (unsigned i = 0; i < q->started; i++) {
+		if (q->running[i] != 0 && q->running[i] <= ticket)
+			return true;
+	}
+	return false;
+}
+
+void workq_drain(struct workq *q)
+{
+	uint64_t ticket;
+	SCOPED_LOCK(&q->lock);
+
+	ticket = q->last_ticket;
+	q->drainers++;
+	while (is_pending(q, ticket))
+		pthread_cond_wait(&q->ended, &q->lock);
+	q->drainers--;
+}
+
+void workq_free(struct workq *q)
+{
+	if (!q)
+		return;
+	pthread_mutex_lock(&q->lock);
+	q->stopping = true;
+	pthread_cond_broadcast(&q->work);
+	pthread_mutex_unlock(&q->lock);
+	for (unsigned i = 0; i < q->started; i++) /* no thread starts after `stopping` */
+		pthread_join(q->workers[i].thread, NULL);
+	pthread_cond_destroy(&q->ended);
+	pthread_cond_destroy(&q->work);
+	pthread_mutex_destroy(&q->lock);
+	free(q);
+}

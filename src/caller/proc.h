@@ -1,0 +1,48 @@
+/* Reading /proc: what the kernel tells of a process. Private to the room.
+ *
+ * A file of /proc is read by one open and one read, without stdio or heap: most of this stands in the way of a FUSE
+ * request. */
+#ifndef MINTFS_CALLER_PROC_H
+#define MINTFS_CALLER_PROC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The fields of /proc/<pid>/stat that are of use here (proc_pid_stat(5)). */
+struct proc_stat {
+	char state;     /* field 3: R, S, D, Z, X … */
+	pid_t parent;   /* field 4; 0: in another pid namespace, or none */
+	uint64_t threads; /* field 20 */
+	uint64_t start; /* field 22, clock ticks since boot */
+	int status;     /* field 52, as wait(2) gives it; 0 too where the reader may not know: see proc_zombie_status */
+};
+
+/* Which system call a thread waits in, as far as it matters. */
+enum proc_call {
+	PROC_CALL_RUNNING, /* not asleep yet: ask again */
+	PROC_CALL_MKDIR,   /* mkdir or mkdirat */
+	PROC_CALL_OTHER,   /* another one, none, or one that cannot be told */
+};
+
+/* The start of a file below `dir`, at most size - 1 bytes and a NUL. Returns the bytes without the NUL, or -errno. */
+ssize_t proc_read_at(int dir, const char *path, char *buf, size_t size);
+/* The same of /proc/<pid>/<name>. */
+ssize_t proc_read(pid_t pid, const char *name, char *buf, size_t size);
+
+/* Parsers of NUL-terminated text; -EINVAL. */
+int proc_parse_stat(const char *text, struct proc_stat *ret);
+int proc_parse_tgid(const char *status_text, pid_t *ret_tgid); /* the line "Tgid:" of /proc/<tid>/status */
+enum proc_call proc_parse_syscall(const char *text, uint64_t *ret_path /* of MKDIR: where the caller keeps it */);
+
+/* The stat of a process (pid: of a thread group). -ESRCH if it cannot be seen. */
+int proc_stat(pid_t pid, struct proc_stat *ret);
+/* Has the whole process ended? A leader that has left its other threads behind is a zombie too, and goes on. */
+bool proc_ended(const struct proc_stat *st);
+
+/* The wait status of a process that has ended and waits to be reaped. -ESRCH: it is no zombie, or is gone; -EACCES: the
+ * kernel does not tell us. */
+int proc_zombie_status(pid_t pid, uint64_t start, int *ret_status);
+
+#endif

@@ -1,0 +1,308 @@
+/* The end of processes, by pidfd: one thread waits on all of them with epoll.
+ *
+ * The life of a watched process:
+ *
+ *     caller_watch_add ──▶ running ── pidfd readable ──▶ settled? ── yes ──▶ fn, forgotten
+ *                        (in epoll)                         │ no: not reaped yet, or we may not know
+ *                                                           ▼
+ *                                                         ended ── asked again, at most for GIVE_UP_NS ──▶ fn, forgotten
+ *                                                       (own list)
+ *
+ * A pidfd becomes readable when the process is a zombie. Its exit status comes from /proc/<pid>/stat then, where we
+ * have the rights to see it; else from the pidfd itself, once the parent has reaped it (PIDFD_INFO_EXIT, Linux 6.15).
+ * Whoever waits for that waits in a list, on the timeout of epoll_wait, so that one parent that does not reap delays
+ * nobody else.
+ *
+ * Invariants
+ * - A watched process is in `known` from its adding until just before fn is called for it, and fn is called once.
+ * - Only the thread frees a watched process; so the pointers that epoll returns are good.
+ * - fn is called without the lock. The list of the ended belongs to the thread alone.
+ *
+ * Locks: `lock` only, innermost; nothing is read from /proc under it. */
+#include "proc.h"
+
+#include <mintfs/caller.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/util.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#define GIVE_UP_NS NS_PER_SEC
+#define FIRST_PAUSE_NS (1000 * 1000LL)
+#define LONGEST_PAUSE_NS (64 * 1000 * 1000LL)
+#define EVENTS_AT_ONCE 32
+
+/* struct pidfd_info of <linux/pidfd.h> in its first size, which headers of older systems lack. */
+struct exit_info {
+	uint64_t mask; /* what is asked; on return what was answered */
+	uint64_t cgroupid;
+	uint32_t pid, tgid, ppid;
+	uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	int32_t exit_code; /* as wait(2) gives it */
+};
+_Static_assert(sizeof(struct exit_info) == 64, "PIDFD_INFO_SIZE_VER0");
+#define EXIT_INFO_GET _IOWR(0xFF, 11, struct exit_info)
+#define EXIT_INFO_EXIT (UINT64_C(1) << 3)
+
+struct watched {
+	struct caller_process process;
+	int pidfd;
+	/* of the ended, thread only; CLOCK_MONOTONIC */
+	int64_t ask_again_ns, give_up_ns, pause_ns;
+	struct watched *next;
+};
+
+struct caller_watch {
+	caller_ended_fn *fn;
+	void *arg;
+	struct log *log;
+	int epoll, stop; /* stop: an eventfd, readable when the thread is to end */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	struct map64 *known;    /* lock; by key_of() */
+	struct watched *ended;  /* thread */
+};
+
+/* Pids have 22 bits at most (PID_MAX_LIMIT of the kernel); 42 bits of ticks last a thousand years. */
+static uint64_t key_of(struct caller_process p)
+{
+	return p.start << 22 | (uint64_t)p.pid;
+}
+
+static void watched_free(struct watched *e)
+{
+	close(e->pidfd);
+	free(e);
+}
+
+/* The wait status of a process that has ended, or -1 if it is not known (yet). */
+static int status_of(const struct watched *e)
+{
+	struct exit_info info = {.mask = EXIT_INFO_EXIT};
+	if (ioctl(e->pidfd, EXIT_INFO_GET, &info) == 0 && (info.mask & EXIT_INFO_EXIT))
+		return info.exit_code;
+	int status;
+	return proc_zombie_status(e->process.pid, e->process.start, &status) == 0 ? status : -1;
+}
+
+static void finish(struct caller_watch *w, struct watched *e, int status)
+{
+	struct caller_process p = e->process;
+	pthread_mutex_lock(&w->lock);
+	map64_remove(w->known, key_of(p));
+	pthread_mutex_unlock(&w->lock);
+	watched_free(e);
+	if (status < 0)
+		log_info(w->log, "process %d has ended; the kernel does not tell its exit status", (int)p.pid);
+	w->fn(p, status, w->arg);
+}
+
+static void on_readable(struct caller_watch *w, struct watched *e)
+{
+	epoll_ctl(w->epoll, EPOLL_CTL_DEL, e->pidfd, NULL);
+	int status = status_of(e);
+	if (status >= 0) {
+		finish(w, e, status);
+		return;
+	}
+	int64_t now = time_monotonic_ns();
+	e->give_up_ns = now + GIVE_UP_NS;
+	e->pause_ns = FIRST_PAUSE_NS;
+	e->ask_again_ns = now + e->pause_ns;
+	e->next = w->ended;
+	w->ended = e;
+}
+
+/* Older kernels call a pidfd readable for a moment too when a thread other than the first one calls exec. */
+static bool goes_on(struct caller_watch *w, struct watched *e)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = e};
+	return caller_alive(e->process) && epoll_ctl(w->epoll, EPOLL_CTL_ADD, e->pidfd, &event) == 0;
+}
+
+/* Asks again for those whose time has come. fn cannot change the list: only on_readable does. */
+static void ask_again(struct caller_watch *w)
+{
+	int64_t now = w->ended ? time_monotonic_ns() : 0;
+	for (struct watched **link = &w->ended, *e; (e = *link);) {
+		int status = e->ask_again_ns <= now ? status_of(e) : -1;
+		if (status < 0 && e->give_up_ns > now) {
+			if (e->ask_again_ns <= now) {
+				e->pause_ns = e->pause_ns * 2 < LONGEST_PAUSE_NS ? e->pause_ns * 2 : LONGEST_PAUSE_NS;
+				e->ask_again_ns = now + e->pause_ns < e->give_up_ns ? now + e->pause_ns : e->give_up_ns;
+			}
+			link = &e->next;
+			continue;
+		}
+		*link = e->next;
+		if (status >= 0 || !goes_on(w, e))
+			finish(w, e, status);
+	}
+}
+
+/* Milliseconds until somebody must be asked again, for epoll_wait. */
+static int timeout_of(const struct caller_watch *w)
+{
+	int64_t first = INT64_MAX;
+	for (const struct watched *e = w->ended; e; e = e->next)
+		if (e->ask_again_ns < first)
+			first = e->ask_again_ns;
+	if (first == INT64_MAX)
+		return -1;
+	int64_t left = first - time_monotonic_ns();
+	return left <= 0 ? 0 : (int)(left / 1000000) + 1;
+}
+
+static void *watch_main(void *arg)
+{
+	struct caller_watch *w = arg;
+	struct epoll_event events[EVENTS_AT_ONCE];
+	for (;;) {
+		int n = epoll_wait(w->epoll, events, EVENTS_AT_ONCE, timeout_of(w));
+		if (n < 0 && errno != EINTR) {
+			log_error(w->log, "the watch over processes has ended: %s", strerror(errno));
+			return NULL;
+		}
+		for (int i = 0; i < n; i++) {
+			if (!events[i].data.ptr)
+				return NULL;
+			on_readable(w, events[i].data.ptr);
+		}
+		ask_again(w);
+	}
+}
+
+/* Signals are for the daemon's other threads. */
+static int start_thread(struct caller_watch *w)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int r = pthread_create(&w->thread, NULL, watch_main, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r == 0)
+		pthread_setname_np(w->thread, "mintfs-watch");
+	return -r;
+}
+
+int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct caller_watch **ret)
+{
+	struct caller_watch *w = calloc(1, sizeof *w);
+	if (!w)
+		return -ENOMEM;
+	*w = (struct caller_watch){.fn = fn, .arg = arg, .log = log, .epoll = -1, .stop = -1};
+	pthread_mutex_init(&w->lock, NULL);
+	int r = -ENOMEM;
+	w->known = map64_new();
+	if (!w->known)
+		goto undo;
+	w->epoll = epoll_create1(EPOLL_CLOEXEC);
+	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct epoll_event stop = {.events = EPOLLIN, .data.ptr = NULL};
+	if (w->epoll < 0 || w->stop < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->stop, &stop) < 0) {
+		r = -errno;
+		goto undo;
+	}
+	r = start_thread(w);
+	if (r < 0)
+		goto undo;
+	*ret = w;
+	return 0;
+undo:
+	if (w->stop >= 0)
+		close(w->stop);
+	if (w->epoll >= 0)
+		close(w->epoll);
+	map64_free(w->known);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+	return r;
+}
+
+static bool is_known(struct caller_watch *w, struct caller_process p)
+{
+	SCOPED_LOCK(&w->lock);
+	return map64_get(w->known, key_of(p)) != NULL;
+}
+
+/* A pidfd of this very process: opened first, then compared, so that it cannot stand for a later one with the same pid. */
+static int open_pidfd(struct caller_process p, int *ret_fd)
+{
+	auto_close int fd = (int)syscall(SYS_pidfd_open, p.pid, 0);
+	if (fd < 0) /* EINVAL, ENOENT: the number is a thread's by now */
+		return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
+	if (!caller_alive(p))
+		return -ESRCH;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* Makes e known; -EEXIST if another thread was faster. */
+static int enlist(struct caller_watch *w, struct watched *e)
+{
+	SCOPED_LOCK(&w->lock);
+	if (map64_get(w->known, key_of(e->process)))
+		return -EEXIST;
+	int r = map64_put(w->known, key_of(e->process), e);
+	if (r < 0)
+		return r;
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = e};
+	if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, e->pidfd, &event) == 0)
+		return 0;
+	r = -errno;
+	map64_remove(w->known, key_of(e->process));
+	return r;
+}
+
+int caller_watch_add(struct caller_watch *w, struct caller_process p)
+{
+	if (p.pid <= 0)
+		return -ESRCH;
+	if (is_known(w, p))
+		return 0;
+	struct watched *e = calloc(1, sizeof *e);
+	if (!e)
+		return -ENOMEM;
+	e->process = p;
+	int r = open_pidfd(p, &e->pidfd);
+	if (r < 0) {
+		free(e);
+		return r;
+	}
+	r = enlist(w, e);
+	if (r < 0)
+		watched_free(e);
+	return r == -EEXIST ? 0 : r;
+}
+
+size_t caller_watch_count(struct caller_watch *w)
+{
+	SCOPED_LOCK(&w->lock);
+	return map64_count(w->known);
+}
+
+static bool free_known(uint64_t key, void *value, void *arg)
+{
+	watched_free(value);
+	return true;
+}
+
+void caller_watch_free(struct caller_watch *w)
+{
+	if (!w)
+		return;
+	eventfd_write(w->stop, 1);
+	pthread_join(w->thread, NULL);
+	map64_each(w->known, free_known, NULL);
+	map64_free(w->known);
+	close(w->stop);
+	close(w->epoll);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}

@@ -1,0 +1,105 @@
+/* What the sources of the catalog share: the catalog itself, its connections, and the parts open, pool, writer and schema.
+ *
+ * Locks of a struct catalog, in the order in which they may be taken:
+ *   writer.mutex   the queue and the flags of the writer; never held while anything waits for a disk
+ *   store_mutex    then flock(lock_fd): the store's write lock. flock belongs to the open file description, which the threads of this
+ *                  catalog share: the mutex parts the threads, flock the processes (and other catalogs in this process)
+ *   pool.mutex     the free readers
+ * No two of the mutexes are held at once; the order is here so that it stays so. */
+#ifndef MINTFS_CATALOG_INTERNAL_H
+#define MINTFS_CATALOG_INTERNAL_H
+
+#include <mintfs/catalog.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/util.h>
+#include <errno.h>
+#include <pthread.h>
+
+#include "sql.h"
+
+#define CATALOG_READERS_MAX 8
+#define CATALOG_FILE_NAME "catalog.db"
+#define CATALOG_LOCK_NAME "lock"
+#define CATALOG_APPLICATION_ID 0x4d494e54 /* "MINT" */
+#define CATALOG_WHERE_MAX 480             /* the store's path with NUL: SQLite's unix VFS takes 512 bytes with the names of its files */
+
+struct catalog_conn {
+	struct sql *db;
+	struct catalog *catalog;
+	struct catalog_conn *next; /* in the pool */
+};
+
+struct pool {
+	pthread_mutex_t mutex;
+	pthread_cond_t returned;
+	struct catalog_conn *free; /* newest first, so that few connections do the work */
+	unsigned n_all, n_used;
+};
+
+struct writer_job;
+struct writer {
+	pthread_mutex_t mutex; /* for all below but conn */
+	pthread_cond_t wake;
+	struct writer_job *head, **tail;
+	unsigned n_queued;
+	pthread_t thread;
+	bool started, closing;
+	bool unsynced;            /* something may be committed and not yet on the disk */
+	bool store_locked;        /* by catalog_locked, on the thread below */
+	pthread_t store_locker;
+	uint64_t n_commits, n_syncs; /* for tests and measurements */
+	struct catalog_conn *conn; /* the writer thread's own; opened with the first write */
+	int next_checkpoint;       /* writer thread only: pages of log at which to try one */
+};
+
+struct schema_step {
+	int format;       /* brings the format before to this one */
+	const char *text; /* SQL, run in one transaction with all the other steps */
+};
+struct schema_plan {
+	int format; /* what this program writes */
+	const struct schema_step *steps;
+	size_t n_steps;
+};
+
+struct catalog {
+	int dirfd;
+	int lock_fd; /* -1: read-only */
+	bool read_only;
+	enum sql_access reader_access;
+	int format;
+	struct log *log;
+	char where[CATALOG_WHERE_MAX];
+	pthread_mutex_t store_mutex;
+	struct pool pool;
+	struct writer writer;
+};
+
+/* open.c */
+int catalog_open_with(int dirfd, bool read_only, struct log *log, const struct schema_plan *plan, struct catalog **ret, struct fault *f);
+int catalog_connect(struct catalog *c, enum sql_access access, struct catalog_conn **ret);
+void catalog_disconnect(struct catalog_conn *conn); /* NULL is fine */
+int store_lock(struct catalog *c, bool wait); /* -EWOULDBLOCK without wait */
+void store_unlock(struct catalog *c);
+
+/* schema.c */
+extern const struct schema_plan schema_current;
+int schema_create(struct sql *db);
+/* Is this a catalog? Its format into *ret_format: -EUCLEAN, -EPROTONOSUPPORT with a sentence. */
+int schema_check(struct sql *db, int known, const char *where, int *ret_format, struct fault *f);
+int schema_format(struct sql *db, int *ret_format);
+int schema_is_logged(struct sql *db, bool *ret_logged);
+int schema_upgrade(struct sql *db, const struct schema_plan *plan, const char *where, struct log *log, struct fault *f);
+
+/* pool.c */
+void pool_init(struct pool *p);
+bool pool_release(struct pool *p); /* false: a reader is still in use, nothing was freed */
+
+/* writer.c */
+void writer_init(struct writer *w);
+void writer_finish(struct catalog *c); /* runs what is queued, ends the thread, checkpoints */
+
+/* models.c: versions.json has changed. */
+int numbers_changed(struct sql *db);
+
+#endif

@@ -1,0 +1,38 @@
+/* mintfs: finds the command and runs it. As mount.mintfs it is the mount command. */
+#include "cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct command *const commands[] = {&cmd_init, &cmd_mount, &cmd_umount, &cmd_commit, &cmd_discard, &cmd_list, &cmd_log, &cmd_show, &cmd_diff, &cmd_status,
+	&cmd_alias, &cmd_path, &cmd_version, &cmd_help, NULL};
+
+static const struct command *find(const char *name)
+{
+	for (const struct command *const *c = commands; *c; c++)
+		if (!strcmp((*c)->name, name))
+			return *c;
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const char *slash = strrchr(argc > 0 ? argv[0] : "mintfs", '/');
+	const char *base = slash ? slash + 1 : argc > 0 ? argv[0] : "mintfs";
+	if (!strcmp(base, "mount.mintfs") || !strcmp(base, "mount.fuse.mintfs"))
+		return cmd_mount.run(&cmd_mount, argc, argv);
+	if (argc < 2)
+		return cmd_help.run(&cmd_help, 1, argv), EXIT_USAGE;
+	const char *name = argv[1];
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		name = "version";
+	const struct command *c = find(name);
+	if (!c) {
+		fprintf(stderr, "mintfs: there is no command '%s': see 'mintfs help'\n", name);
+		return EXIT_USAGE;
+	}
+	argv[1] = (char *)(uintptr_t)c->name;
+	return c->run(c, argc - 1, argv + 1);
+}

@@ -1,0 +1,325 @@
+/* mintfs mount: puts a store on a directory. Also runs as mount.mintfs, for mount(8) and /etc/fstab.
+ *
+ * The daemon is a child that tells its parent by a pipe: one byte 'R' when the drive is ready, else the sentence why not. */
+#include "cmd.h"
+
+#include <mintfs/cleanup.h>
+#include <mintfs/fs.h>
+#include <mintfs/sys.h>
+#include <mintfs/util.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+struct mount_options {
+	char store[PATH_MAX], dir[PATH_MAX];
+	const char *log_path; /* NULL: mintfs.log in the store, or standard error in the foreground */
+	bool foreground, read_only, debug, no_passthrough;
+	int allow_other; /* -1: as the user may */
+};
+
+/* ---- options ---- */
+
+static bool is_ignored(const char *option)
+{
+	static const char *const ignored[] = {"defaults", "rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "nodev", "nosuid",
+		"exec", "noexec", "atime", "noatime", "relatime", "norelatime", "strictatime", "diratime", "nodiratime", "lazytime", "nolazytime", "async", "silent",
+		"default_permissions", "dev", "suid"};
+	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+		if (!strcmp(option, ignored[i]))
+			return true;
+	return !strncmp(option, "x-", 2) || !strncmp(option, "X-", 2) || !strncmp(option, "comment=", 8) || !strncmp(option, "user=", 5);
+}
+
+static int take_option(const struct command *self, char *option, struct mount_options *m)
+{
+	if (!strcmp(option, "ro"))
+		m->read_only = true;
+	else if (!strcmp(option, "allow_other"))
+		m->allow_other = 1;
+	else if (!strcmp(option, "noallow_other"))
+		m->allow_other = 0;
+	else if (!strcmp(option, "nopassthrough"))
+		m->no_passthrough = true;
+	else if (!strcmp(option, "debug"))
+		m->debug = true;
+	else if (!strncmp(option, "log=", 4))
+		m->log_path = option + 4;
+	else if (*option && !is_ignored(option))
+		return cmd_usage(self, "unknown mount option '%s'", option);
+	return 0;
+}
+
+static int take_options(const struct command *self, char *list, struct mount_options *m)
+{
+	char *save = NULL;
+	for (char *option = strtok_r(list, ",", &save); option; option = strtok_r(NULL, ",", &save)) {
+		int rc = take_option(self, option, m);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int take_arguments(const struct command *self, int argc, char **argv, struct mount_options *m, const char *where[2])
+{
+	int n = 0;
+	for (int i = 1; i < argc; i++) {
+		int rc = 0;
+		if (!strcmp(argv[i], "-f") || !strcmp(argv[i], "--foreground"))
+			m->foreground = true;
+		else if (!strcmp(argv[i], "-d"))
+			m->debug = m->foreground = true;
+		else if (!strcmp(argv[i], "-r"))
+			m->read_only = true;
+		else if (!strcmp(argv[i], "-s") || !strcmp(argv[i], "-n") || !strcmp(argv[i], "-v") || !strcmp(argv[i], "-w"))
+			continue; /* of mount(8) */
+		else if ((!strcmp(argv[i], "-t") || !strcmp(argv[i], "-N")) && i + 1 < argc)
+			i++;
+		else if (!strcmp(argv[i], "-o") && i + 1 < argc)
+			rc = take_options(self, argv[++i], m);
+		else if (!strncmp(argv[i], "-o", 2) && argv[i][2])
+			rc = take_options(self, argv[i] + 2, m);
+		else if (argv[i][0] == '-' && argv[i][1])
+			return cmd_usage(self, "unknown option '%s'", argv[i]);
+		else if (n == 2)
+			return cmd_usage(self, "one store and one directory are needed; '%s' is too much", argv[i]);
+		else
+			where[n++] = argv[i];
+		if (rc)
+			return rc;
+	}
+	return n == 2 ? 0 : cmd_usage(self, "a store and a directory are needed");
+}
+
+/* ---- the mount point ---- */
+
+static int mounted_on(const char *dir, char *type, size_t size)
+{
+	auto_file FILE *f = fopen("/proc/self/mounts", "re");
+	char line[3 * PATH_MAX], target[PATH_MAX], kind[128];
+	int found = 0;
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "%*s %4095s %127s", target, kind) == 2 && !strcmp(target, dir)) {
+			text_copy(type, size, kind);
+			found = 1;
+		}
+	return found;
+}
+
+static int unmount_stale(const char *dir)
+{
+	if (umount2(dir, MNT_DETACH) == 0)
+		return 0;
+	pid_t pid = fork();
+	if (pid == 0) {
+		execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", dir, (char *)NULL);
+		_exit(127);
+	}
+	int status;
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -EBUSY;
+}
+
+static int check_mountpoint(struct mount_options *m, const char *dir, struct fault *f)
+{
+	struct stat st;
+	char type[128];
+	int rc = stat(dir, &st) < 0 ? -errno : 0;
+	if (rc == -ENOTCONN || rc == -ECONNABORTED) { /* a daemon died here: clear up after it */
+		if (unmount_stale(dir) < 0)
+			return fault_set(f, EBUSY, "%s is the mount point of a daemon that died, and cannot be unmounted: try 'fusermount3 -u %s'", dir, dir);
+		rc = stat(dir, &st) < 0 ? -errno : 0;
+	}
+	if (rc == -ENOENT)
+		return fault_set(f, ENOENT, "the mount point %s does not exist: make it with 'mkdir %s'", dir, dir);
+	if (rc < 0)
+		return fault_set(f, -rc, "cannot look at the mount point %s: %s", dir, strerror(-rc));
+	if (!S_ISDIR(st.st_mode))
+		return fault_set(f, ENOTDIR, "the mount point %s is not a directory", dir);
+	if (!realpath(dir, m->dir))
+		return fault_set(f, errno, "cannot resolve the mount point %s: %s", dir, strerror(errno));
+	if (mounted_on(m->dir, type, sizeof type) && !strncmp(type, "fuse", 4))
+		return fault_set(f, EBUSY, "%s is busy: a file system of type %s is mounted there already", m->dir, type);
+	size_t len = strlen(m->store);
+	if (!strncmp(m->dir, m->store, len) && (m->dir[len] == '/' || m->dir[len] == '\0'))
+		return fault_set(f, EINVAL, "%s lies in the store itself: mount the drive somewhere else", m->dir);
+	return 0;
+}
+
+/* ---- the daemon ---- */
+
+struct daemon { int ready_fd; };
+
+static void tell_ready(void *arg)
+{
+	struct daemon *d = arg;
+	if (d->ready_fd < 0)
+		return;
+	ssize_t n = write(d->ready_fd, "R", 1);
+	(void)n; /* a parent that is gone needs no answer */
+	close(d->ready_fd);
+	d->ready_fd = -1;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+static int serve(const struct mount_options *m, struct log *log, struct daemon *d, struct fault *f)
+{
+	struct fs *fs = NULL;
+	struct registry *r = NULL;
+	struct fs_options fo = {.mountpoint = m->dir, .read_only = m->read_only, .allow_other = m->allow_other == 1, .debug = m->debug, .no_passthrough = m->no_passthrough, .fsname = m->store,
+		.log = log, .ready = tell_ready, .ready_arg = d};
+	int rc = fs_new(&fo, &fs, f);
+	if (rc == 0) {
+		struct registry_options ro = {.path = m->store, .read_only = m->read_only, .serve = true, .mountpoint = m->dir, .log = log,
+			.on_event = fs_registry_event, .event_arg = fs};
+		rc = registry_open(&ro, &r, f);
+	}
+	if (rc == 0)
+		rc = fs_serve(fs, r, f);
+	registry_close(r);
+	fs_free(fs);
+	return rc;
+}
+
+static int run_daemon(const struct mount_options *m, struct daemon *d, struct fault *f)
+{
+	struct log *log = NULL;
+	char path[PATH_MAX + 16];
+	snprintf(path, sizeof path, "%s/mintfs.log", m->store);
+	const char *to = m->log_path ? m->log_path : m->foreground ? NULL : path;
+	int rc = log_open(to, m->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, &log, f);
+	if (rc < 0 && m->read_only && !m->log_path) /* a store that cannot be written is mounted without a log */
+		rc = 0;
+	if (rc == 0)
+		rc = serve(m, log, d, f);
+	if (rc < 0)
+		log_error(log, "%s", f->error ? f->text : strerror(-rc));
+	log_close(log);
+	return rc;
+}
+
+static void report(int fd, const struct fault *f, int rc)
+{
+	char text[FAULT_TEXT_MAX + 2];
+	int n = snprintf(text, sizeof text, "%c%s", f->verdict == VERDICT_NOT_FOUND || f->error == ENOENT ? 'N' : 'E', f->error ? f->text : strerror(-rc));
+	ssize_t written = write(fd, text, (size_t)n);
+	(void)written;
+}
+
+static int wait_for_daemon(const struct command *self, int fd)
+{
+	char text[FAULT_TEXT_MAX + 2];
+	size_t len = 0;
+	for (ssize_t n; len < sizeof text - 1 && ((n = read(fd, text + len, sizeof text - 1 - len)) > 0 || (n < 0 && errno == EINTR));)
+		len += n > 0 ? (size_t)n : 0;
+	text[len] = '\0';
+	if (text[0] == 'R')
+		return EXIT_DONE;
+	struct fault f = FAULT_INIT;
+	fault_set(&f, text[0] == 'N' ? ENOENT : EIO, "%s", len > 1 ? text + 1 : "the daemon died before the drive was ready: see mintfs.log in the store");
+	return cmd_fail(self, &f);
+}
+
+static int start_daemon(const struct command *self, const struct mount_options *m)
+{
+	int pipefd[2];
+	struct fault f = FAULT_INIT;
+	if (pipe2(pipefd, O_CLOEXEC) < 0) {
+		fault_set(&f, errno, "cannot make a pipe: %s", strerror(errno));
+		return cmd_fail(self, &f);
+	}
+	pid_t pid = fork();
+	if (pid < 0) {
+		fault_set(&f, errno, "cannot start the daemon: %s", strerror(errno));
+		return cmd_fail(self, &f);
+	}
+	if (pid > 0) {
+		close(pipefd[1]);
+		int code = wait_for_daemon(self, pipefd[0]);
+		close(pipefd[0]);
+		return code;
+	}
+	close(pipefd[0]);
+	setsid();
+	if (chdir("/") < 0)
+		_exit(EXIT_REFUSED);
+	struct daemon d = {pipefd[1]};
+	int rc = run_daemon(m, &d, &f);
+	if (rc < 0 && d.ready_fd >= 0)
+		report(d.ready_fd, &f, rc);
+	return rc < 0 ? EXIT_REFUSED : EXIT_DONE;
+}
+
+static int may_allow_other(void)
+{
+	if (geteuid() == 0)
+		return 1;
+	auto_file FILE *f = fopen("/etc/fuse.conf", "re");
+	char line[256];
+	while (f && fgets(line, sizeof line, f))
+		if (!strncmp(line, "user_allow_other", 16))
+			return 1;
+	return 0;
+}
+
+static int run(const struct command *self, int argc, char **argv)
+{
+	auto_free struct mount_options *m = calloc(1, sizeof *m);
+	const char *where[2] = {NULL, NULL};
+	struct fault f = FAULT_INIT;
+	if (!m)
+		return EXIT_REFUSED;
+	m->allow_other = -1;
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			cmd_print_help(self);
+			return EXIT_DONE;
+		}
+	int code = take_arguments(self, argc, argv, m, where);
+	if (code)
+		return code;
+	if (!realpath(where[0], m->store)) {
+		fault_set(&f, errno, errno == ENOENT ? "there is no store at %s: make one with 'mintfs init %s'" : "cannot resolve the store %s (%s)", where[0],
+			errno == ENOENT ? where[0] : strerror(errno));
+		return cmd_fail(self, &f);
+	}
+	if (check_mountpoint(m, where[1], &f) < 0)
+		return cmd_fail(self, &f);
+	if (m->allow_other < 0)
+		m->allow_other = may_allow_other();
+	if (!m->foreground)
+		return start_daemon(self, m);
+	struct daemon d = {-1};
+	int rc = run_daemon(m, &d, &f);
+	return rc < 0 ? cmd_fail(self, &f) : EXIT_DONE;
+}
+
+const struct command cmd_mount = {
+	.name = "mount",
+	.args = "STORE DIR [-f] [-o OPTION,…]",
+	.summary = "put a store on a directory, as a drive",
+	.help = "Mounts the store on DIR and returns when the drive is ready, or says why it cannot be.\n"
+		"\n"
+		"  -f, --foreground   stay in the foreground; the log goes to standard error\n"
+		"  -o ro              read-only: nothing can be minted, written or committed\n"
+		"  -o allow_other     let other users in (root: the default; others: needs user_allow_other in /etc/fuse.conf)\n"
+		"  -o noallow_other   only the user who mounts\n"
+		"  -o log=FILE        write the log there (default: mintfs.log in the store)\n"
+		"  -o nopassthrough   file data through the daemon, although the kernel could do without it\n"
+		"  -o debug           log more, and libfuse's requests\n"
+		"\n"
+		"In /etc/fstab:  STORE DIR mintfs defaults,nofail 0 0\n",
+	.run = run,
+};

@@ -1,0 +1,29 @@
+/* What several commands say of a version, as JSON and in words; and metrics taken apart. */
+#ifndef MINTFS_CMD_REPORT_H
+#define MINTFS_CMD_REPORT_H
+
+#include "source.h"
+#include "table.h"
+
+/* Members of the JSON object of a version: model, version, number, state, minted, created, author, message, reason, run_id, size, file_count, metrics, links.
+ * What is not known is null; times are UTC, "2025-07-15 18:40:00". links may be NULL: the member is left out. */
+void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links);
+void json_field_time(struct json_out *j, const char *key, int64_t at_ns);
+void json_field_number(struct json_out *j, const char *key, uint32_t number); /* "v3", or null for 0 */
+
+enum style state_style(enum catalog_state state);
+int64_t version_time(const struct catalog_version *v); /* of the commit, or of a draft's mint */
+
+/* Metrics as compact JSON, flattened: name and value as text. */
+struct metric { char *name, *value; };
+struct metrics { struct metric *v; size_t n; };
+int metrics_parse(const char *json, struct metrics *ret); /* NULL: none */
+const char *metrics_find(const struct metrics *m, const char *name); /* NULL if it is not there */
+void metrics_release(struct metrics *m);
+#define auto_metrics __attribute__((cleanup(metrics_release)))
+
+/* The draft that commit and discard mean: a version as named; or, where a model or latest is named that is no draft of ours, the only open draft of the model.
+ * A version that is no draft is given as it is. arg: as the user wrote it. */
+int pick_draft(struct source *s, const char *arg, const char *name, bool model_alone, struct source_ref *ret, struct fault *f);
+
+#endif

@@ -1,0 +1,387 @@
+/* mintfs show: all that is known of a version, or of a model. */
+#include "report.h"
+
+#include <errno.h>
+#include <mintfs/util.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+struct showing {
+	const struct command *self;
+	const struct cmd_options *o;
+	struct source *s;
+	const struct source_ref *ref;
+	struct json_out *j; /* NULL: words */
+	struct links links;
+	struct files files;
+	struct catalog_run run;
+	bool has_run;
+};
+
+/* ---- JSON ---- */
+
+static void json_exit(struct json_out *j, int status)
+{
+	json_key(j, "exit");
+	if (status < 0)
+		json_null(j);
+	else
+		json_int(j, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static void json_run(struct json_out *j, const struct catalog_run *run)
+{
+	json_object_begin(j);
+	json_field_string(j, "id", run->key);
+	json_key(j, "command");
+	run->command ? json_raw(j, run->command) : json_null(j);
+	json_field_string(j, "directory", run->cwd);
+	json_field_string(j, "user", run->user);
+	json_field_string(j, "host", run->host);
+	json_field_string(j, "git_commit", run->git_commit);
+	json_key(j, "git_dirty");
+	run->git_dirty < 0 ? json_null(j) : json_bool(j, run->git_dirty);
+	json_field_time(j, "started", run->started_ns);
+	json_field_time(j, "ended", run->ended_ns);
+	json_exit(j, run->ended_ns ? run->exit_status : -1);
+	json_object_end(j);
+}
+
+static const char *type_name(enum catalog_type type)
+{
+	return type == CATALOG_DIRECTORY ? "directory" : type == CATALOG_SYMLINK ? "symlink" : "file";
+}
+
+static void json_files(struct json_out *j, const struct files *files)
+{
+	json_array_begin(j);
+	for (size_t i = 0; i < files->n; i++) {
+		const struct file_info *file = &files->v[i];
+		json_object_begin(j);
+		json_field_string(j, "path", file->path);
+		json_field_string(j, "type", type_name(file->type));
+		json_field_int(j, "size", (int64_t)file->size);
+		json_field_string(j, "sha256", file->sha256[0] ? file->sha256 : NULL);
+		if (file->target)
+			json_field_string(j, "target", file->target);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
+static void json_show(const struct showing *w, const struct version_info *v)
+{
+	struct json_out *j = w->j;
+	json_object_begin(j);
+	json_version_fields(j, w->ref->model, v, &w->links);
+	json_key(j, "run");
+	w->has_run ? json_run(j, &w->run) : json_null(j);
+	json_key(j, "files");
+	json_files(j, &w->files);
+	json_object_end(j);
+}
+
+/* ---- words ---- */
+
+static void fact(struct table *t, const char *name, const char *value)
+{
+	if (!value || !*value)
+		return;
+	table_cell(t, STYLE_DIM, name);
+	table_cell(t, STYLE_PLAIN, value);
+}
+
+static void fact_time(struct table *t, const char *name, int64_t at_ns)
+{
+	char at[HUMAN_MAX], age[HUMAN_MAX], text[3 * HUMAN_MAX];
+	if (!at_ns)
+		return;
+	snprintf(text, sizeof text, "%s UTC, %s ago", human_time(at_ns, at), human_age(at_ns, age));
+	fact(t, name, text);
+}
+
+/* Each line of a message is a row. */
+static void fact_lines(struct table *t, const char *name, const char *text)
+{
+	auto_free char *copy = text ? strdup(text) : NULL;
+	char *rest = copy;
+	for (char *line; copy && (line = strsep(&rest, "\n")); name = "") {
+		table_cell(t, STYLE_DIM, name);
+		table_cell(t, STYLE_PLAIN, line);
+	}
+}
+
+struct words { struct buf *out; };
+
+static int add_word(const char *name, const char *value, void *arg)
+{
+	struct words *w = arg;
+	bool plain = *value && !value[strcspn(value, " \t\n'\"\\$&;|<>()*?#~`!{}[]")];
+	buf_puts(w->out, w->out->len ? " " : "");
+	if (plain)
+		return buf_puts(w->out, value);
+	buf_putc(w->out, '\'');
+	for (const char *c = value; *c; c++)
+		*c == '\'' ? buf_puts(w->out, "'\\''") : buf_putc(w->out, *c);
+	return buf_putc(w->out, '\'');
+}
+
+/* The command as one would type it: its record is a JSON array of arguments, and each_field shows the members of objects. */
+static void fact_command(struct table *t, const char *command)
+{
+	auto_buf struct buf object = BUF_INIT(1 << 20), line = BUF_INIT(1 << 20);
+	struct words w = {&line};
+	unsigned n = 0;
+	bool quoted = false;
+	if (!command || command[0] != '[')
+		return;
+	/* ["a","b"] becomes {"0":"a","1":"b"} */
+	for (const char *c = command + 1; *c; c++) {
+		if (!quoted && *c == '"')
+			buf_printf(&object, "%s\"%u\":", n ? "," : "{", n), n++;
+		if (*c == '"')
+			quoted = !quoted;
+		if (quoted || *c == '"')
+			buf_putc(&object, *c);
+		if (quoted && *c == '\\' && c[1])
+			buf_putc(&object, *++c);
+	}
+	buf_putc(&object, '}');
+	if (n && metadata_each_field(buf_text(&object), object.len, add_word, &w, NULL) == 0)
+		fact(t, "command", buf_text(&line));
+}
+
+static void add_run(struct table *t, const struct catalog_run *run)
+{
+	char text[128];
+	fact(t, "run", run->key);
+	fact_command(t, run->command);
+	fact(t, "directory", run->cwd);
+	if (run->git_commit) {
+		snprintf(text, sizeof text, "%.12s%s", run->git_commit, run->git_dirty == 1 ? ", with uncommitted changes" : "");
+		fact(t, "git", text);
+	}
+	fact(t, "user", run->user);
+	fact(t, "host", run->host);
+	fact_time(t, "started", run->started_ns);
+	fact_time(t, "ended", run->ended_ns);
+	if (run->ended_ns && run->exit_status >= 0) {
+		snprintf(text, sizeof text, WIFSIGNALED(run->exit_status) ? "killed by signal %d" : "%d",
+			WIFSIGNALED(run->exit_status) ? WTERMSIG(run->exit_status) : WEXITSTATUS(run->exit_status));
+		fact(t, "exit", text);
+	}
+}
+
+static int print_facts(const struct showing *w, const struct version_info *v)
+{
+	char size[HUMAN_MAX], text[4 * HUMAN_MAX];
+	auto_table struct table t = TABLE_INIT;
+	auto_buf struct buf links = BUF_INIT(1 << 20);
+	table_column(&t, NULL, false);
+	table_column(&t, NULL, false);
+	links_of(&w->links, v->v.number, &links);
+	fact(&t, "links", buf_text(&links));
+	fact_time(&t, "minted", v->v.minted_ns);
+	if (v->v.committed_ns)
+		fact_time(&t, "committed", v->v.committed_ns);
+	fact(&t, "author", v->text.author);
+	fact_lines(&t, "message", v->text.message);
+	fact_lines(&t, "not committed", v->v.state == CATALOG_DRAFT ? v->text.reason : NULL);
+	if (v->sized && v->v.id) {
+		snprintf(text, sizeof text, "%s in %u %s", human_size(v->v.size, size), v->v.n_files, v->v.n_files == 1 ? "file" : "files");
+		fact(&t, "size", text);
+	} else if (v->sized) {
+		fact(&t, "size", human_size(v->v.size, size));
+	}
+	if (w->has_run)
+		add_run(&t, &w->run);
+	else
+		fact(&t, "run", v->run);
+	return table_print(&t, 2, w->o->color);
+}
+
+static int print_metrics(const struct showing *w, const struct version_info *v)
+{
+	auto_metrics struct metrics m = {0};
+	auto_table struct table t = TABLE_INIT;
+	if (metrics_parse(v->text.metrics_summary, &m) < 0 || m.n == 0)
+		return 0;
+	table_column(&t, "METRIC", false);
+	table_column(&t, "VALUE", true);
+	for (size_t i = 0; i < m.n; i++) {
+		table_cell(&t, STYLE_PLAIN, m.v[i].name);
+		table_cell(&t, STYLE_BOLD, m.v[i].value);
+	}
+	putchar('\n');
+	return table_print(&t, 2, w->o->color);
+}
+
+static int print_files(const struct showing *w)
+{
+	char size[HUMAN_MAX];
+	auto_table struct table t = TABLE_INIT;
+	if (w->files.n == 0)
+		return 0;
+	table_column(&t, "FILE", false);
+	table_column(&t, "SIZE", true);
+	table_column(&t, "SHA-256", false);
+	for (size_t i = 0; i < w->files.n; i++) {
+		const struct file_info *file = &w->files.v[i];
+		if (file->type == CATALOG_SYMLINK)
+			table_cellf(&t, STYLE_CYAN, "%s -> %s", file->path, file->target ? file->target : "?");
+		else
+			table_cellf(&t, STYLE_PLAIN, "%s%s", file->path, file->type == CATALOG_DIRECTORY ? "/" : "");
+		table_cell(&t, STYLE_PLAIN, file->type == CATALOG_FILE ? human_size(file->size, size) : NULL);
+		table_cellf(&t, STYLE_DIM, "%.12s", file->sha256);
+	}
+	putchar('\n');
+	return table_print(&t, 2, w->o->color);
+}
+
+/* ---- a version ---- */
+
+static int show_known(const struct version_info *v, void *arg)
+{
+	struct showing *w = arg;
+	if (w->j) {
+		json_show(w, v);
+		return 0;
+	}
+	printf("%s", style_on(STYLE_BOLD, w->o->color));
+	text_print(w->ref->model);
+	printf("/v%u%s  %s%s%s\n", v->v.number, style_off(STYLE_BOLD, w->o->color), style_on(state_style(v->v.state), w->o->color),
+		catalog_state_name(v->v.state), style_off(state_style(v->v.state), w->o->color));
+	int rc = print_facts(w, v);
+	if (rc == 0)
+		rc = print_metrics(w, v);
+	return rc < 0 ? rc : print_files(w);
+}
+
+static int show_read(const struct version_info *v, void *arg)
+{
+	struct showing *w = arg;
+	struct catalog_conn *conn = NULL;
+	if (w->s->r && registry_read_begin(w->s->r, &conn) == 0)
+		w->has_run = catalog_run_get(conn, v->v.run_id, &w->run) == 0;
+	catalog_read_end(conn);
+	return show_known(v, w);
+}
+
+static int show_version(struct showing *w, struct fault *f)
+{
+	int rc = source_links(w->s, w->ref, &w->links, f);
+	if (rc == 0 && w->ref->state != CATALOG_DISCARDED)
+		rc = source_files(w->s, w->ref, &w->files, f);
+	if (rc == 0)
+		rc = source_version(w->s, w->ref, show_read, w, f);
+	links_release(&w->links);
+	files_release(&w->files);
+	if (w->has_run)
+		catalog_run_release(&w->run);
+	return rc;
+}
+
+/* ---- a model ---- */
+
+static void json_model(struct json_out *j, const struct model_info *m, const struct links *links)
+{
+	static const char *const modes[] = {[METADATA_BEST_UNKNOWN] = NULL, [METADATA_BEST_MIN] = "min", [METADATA_BEST_MAX] = "max"};
+	json_object_begin(j);
+	json_field_string(j, "model", m->path);
+	json_field_string(j, "key", m->key);
+	json_field_number(j, "newest", m->newest);
+	json_field_number(j, "best", m->best);
+	json_field_string(j, "best_metric", m->best_metric[0] ? m->best_metric : NULL);
+	json_field_string(j, "best_mode", m->best_metric[0] ? modes[m->best_mode] : NULL);
+	json_field_int(j, "versions", m->n_versions);
+	json_field_int(j, "drafts", m->n_drafts);
+	json_field_int(j, "size", (int64_t)m->size);
+	json_field_time(j, "changed", m->changed_ns);
+	json_key(j, "links");
+	json_array_begin(j);
+	for (size_t i = 0; i < links->n; i++) {
+		json_object_begin(j);
+		json_field_string(j, "name", links->v[i].name);
+		json_field_number(j, "version", links->v[i].number);
+		json_object_end(j);
+	}
+	json_array_end(j);
+	json_object_end(j);
+}
+
+static int print_model(const struct showing *w, const struct model_info *m)
+{
+	char text[CATALOG_NAME_MAX + 64], size[HUMAN_MAX];
+	auto_table struct table t = TABLE_INIT;
+	table_column(&t, NULL, false);
+	table_column(&t, NULL, false);
+	fact(&t, "key", m->key);
+	snprintf(text, sizeof text, "%u, %s", m->n_versions, human_size(m->size, size));
+	fact(&t, "versions", text);
+	snprintf(text, sizeof text, "%u", m->n_drafts);
+	fact(&t, "open drafts", text);
+	if (m->best_metric[0]) {
+		snprintf(text, sizeof text, "by %s, %s", m->best_metric, m->best_mode == METADATA_BEST_MAX ? "the highest" : "the lowest");
+		fact(&t, "best is", text);
+	}
+	for (size_t i = 0; i < w->links.n; i++) {
+		snprintf(text, sizeof text, "%s -> v%u", w->links.v[i].name, w->links.v[i].number);
+		table_cell(&t, STYLE_DIM, i ? "" : "links");
+		table_cell(&t, STYLE_CYAN, text);
+	}
+	fact_time(&t, "last change", m->changed_ns);
+	printf("%s", style_on(STYLE_BOLD, w->o->color));
+	text_print(m->path);
+	printf("%s\n", style_off(STYLE_BOLD, w->o->color));
+	return table_print(&t, 2, w->o->color);
+}
+
+static int show_model(struct showing *w, struct fault *f)
+{
+	auto_free struct model_info *m = calloc(1, sizeof *m);
+	int rc = m ? source_model(w->s, w->ref, m, f) : -ENOMEM;
+	if (rc == 0)
+		rc = source_links(w->s, w->ref, &w->links, f);
+	if (rc == 0 && w->j)
+		json_model(w->j, m, &w->links);
+	else if (rc == 0)
+		rc = print_model(w, m);
+	links_release(&w->links);
+	return rc < 0 ? fault_default(f, -rc, "%s cannot be shown: %s", w->ref->model, strerror(-rc)) : 0;
+}
+
+static int run(const struct command *self, int argc, char **argv)
+{
+	struct cmd_args a;
+	struct cmd_target t;
+	struct source_ref ref;
+	struct fault f = FAULT_INIT;
+	int code = cmd_parse(self, argc, argv, NULL, 0, 1, 1, &a);
+	if (code != CMD_GO_ON)
+		return code;
+	auto_source struct source *s = NULL;
+	auto_buf struct buf b = BUF_INIT(1u << 30);
+	struct json_out j;
+	json_init(&j, &b, 2);
+	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_resolve(s, t.name, &ref, &f) < 0)
+		return cmd_fail(self, &f);
+	struct showing w = {.self = self, .o = &a.o, .s = s, .ref = &ref, .j = a.o.json ? &j : NULL};
+	if (ref.has_version ? show_version(&w, &f) < 0 : show_model(&w, &f) < 0)
+		return cmd_fail(self, &f);
+	return a.o.json ? cmd_put_json(self, &b) : cmd_done(self);
+}
+
+const struct command cmd_show = {
+	.name = "show",
+	.args = "VERSION|MODEL",
+	.summary = "tell all that is known of a version or a model",
+	.help = "Of a version: state, times, author, message, the run that made it (command, directory, git commit, host, times, exit), metrics, links,\n"
+		"and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
+		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"
+		"\n" HELP_TARGET
+		"\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"
+		"Example:  mintfs show product/P001_all/mlstm/best --store /srv/models.store\n",
+	.run = run,
+};

@@ -1,0 +1,173 @@
+/* Hashing what is left at a commit: several threads of usual priority, big files first, so that at the end no thread sits on a
+ * big one alone.
+ *
+ * A file that waits for the background is taken from it. One that is just being hashed there comes last, and is waited for
+ * no longer than hashing it anew would take on a slow disk: the background has the lowest priority, and on a machine full of
+ * trainers it might not end for hours. */
+#include "inner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mintfs/cleanup.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS_MAX 4
+#define AWAIT_NS 100000000LL        /* at least */
+#define AWAIT_NS_PER_MIB 4000000LL  /* 250 MiB/s */
+
+struct item {
+	size_t index;     /* of the entry */
+	uint64_t size;
+	bool in_progress; /* in the background */
+};
+
+struct tree_hash {
+	struct draft *d;
+	struct draft_tree *t; /* a thread writes to the entry of its own item only */
+	struct item *items;   /* fixed while threads run */
+	size_t n;
+	atomic_size_t next;   /* item to be taken */
+	_Atomic bool go_on;   /* false after the first failure */
+	pthread_mutex_t lock;
+	int error;            /* under lock: the first failure */
+	struct fault *f;      /* under lock */
+};
+
+static int compare_items(const void *a, const void *b)
+{
+	const struct item *x = a, *y = b;
+
+	if (x->in_progress != y->in_progress)
+		return x->in_progress ? 1 : -1;
+	return (x->size < y->size) - (x->size > y->size);
+}
+
+static int collect(struct tree_hash *h)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < h->t->n; i++) {
+		const struct draft_entry *e = &h->t->entries[i];
+		n += e->type == DRAFT_FILE && e->inode == (int64_t)i && !e->hashed;
+	}
+	if (n == 0)
+		return 0;
+	h->items = calloc(n, sizeof(*h->items));
+	if (!h->items)
+		return -ENOMEM;
+	for (size_t i = 0; i < h->t->n; i++) {
+		const struct draft_entry *e = &h->t->entries[i];
+		if (e->type != DRAFT_FILE || e->inode != (int64_t)i || e->hashed)
+			continue;
+		h->items[h->n++] = (struct item){i, e->size, draft_job_claim(h->d, e->ino)};
+	}
+	qsort(h->items, h->n, sizeof(*h->items), compare_items);
+	return 0;
+}
+
+static int hash_open_file(struct tree_hash *h, struct draft_entry *e, int fd)
+{
+	struct stat before, after;
+	struct blob_id blob;
+	uint64_t size;
+	int r = sys_fstat(fd, &before);
+
+	if (r < 0)
+		return r;
+	if (before.st_ino != e->ino || (uint64_t)before.st_size != e->size || timespec_ns(before.st_mtim) != e->mtime_ns)
+		return -ESTALE;
+	if (!draft_hash_find(h->d, e->ino, &before, &blob)) {
+		if ((r = blob_hash_fd(fd, &h->go_on, &blob, &size)) < 0 || (r = sys_fstat(fd, &after)) < 0)
+			return r;
+		if (size != e->size || !hash_stat_same(&before, &after))
+			return -ESTALE;
+		draft_hash_keep(h->d, e->ino, &before, &blob); /* for another try, should this commit fail */
+	}
+	e->blob = blob;
+	e->hashed = true;
+	return 0;
+}
+
+static int hash_item(struct tree_hash *h, const struct item *item)
+{
+	struct draft_entry *e = &h->t->entries[item->index];
+	auto_close int fd = -1;
+
+	if (item->in_progress)
+		draft_job_await(h->d, e->ino, time_monotonic_ns() + AWAIT_NS + (int64_t)(e->size >> 20) * AWAIT_NS_PER_MIB);
+	fd = sys_openat_beneath(h->d->root, e->path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY, 0);
+	return fd < 0 ? fd : hash_open_file(h, e, fd);
+}
+
+static void keep_first_failure(struct tree_hash *h, int r, const char *path)
+{
+	SCOPED_LOCK(&h->lock);
+
+	if (h->error == 0)
+		h->error = scan_trouble(h->f, r, path);
+	atomic_store(&h->go_on, false);
+}
+
+static void hash_items(void *arg)
+{
+	struct tree_hash *h = arg;
+
+	while (atomic_load(&h->go_on)) {
+		size_t i = atomic_fetch_add(&h->next, 1);
+		if (i >= h->n)
+			return;
+		int r = hash_item(h, &h->items[i]);
+		if (r < 0)
+			keep_first_failure(h, r, h->t->entries[h->items[i].index].path);
+	}
+}
+
+/* The calling thread hashes too, so this cannot fail. */
+static void run_threads(struct tree_hash *h)
+{
+	struct workq_options o = {.name = "mintfs-commit", .threads = THREADS_MAX};
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	struct workq *q = NULL;
+
+	if (cpus < THREADS_MAX)
+		o.threads = cpus > 1 ? (unsigned)cpus : 1;
+	if (h->n < o.threads)
+		o.threads = (unsigned)h->n;
+	o.threads--;
+	if (o.threads > 0 && workq_new(&o, &q) == 0) {
+		for (unsigned i = 0; i < o.threads; i++)
+			workq_submit(q, hash_items, h);
+	}
+	hash_items(h);
+	workq_free(q);
+}
+
+int draft_hash(struct draft *d, struct draft_tree *t, struct fault *f)
+{
+	struct tree_hash h = {.d = d, .t = t, .f = f};
+	int r;
+
+	if (!draft_is_frozen(d))
+		return fault_set(f, EINVAL, "the draft is not frozen");
+	r = collect(&h);
+	if (r < 0)
+		return r;
+	atomic_init(&h.next, 0);
+	atomic_init(&h.go_on, true);
+	pthread_mutex_init(&h.lock, NULL);
+	if (h.n > 0)
+		run_threads(&h);
+	pthread_mutex_destroy(&h.lock);
+	free(h.items);
+	if (h.error < 0)
+		return h.error;
+	for (size_t i = 0; i < t->n; i++) {
+		struct draft_entry *e = &t->entries[i];
+		if (e->type == DRAFT_FILE && e->inode != (int64_t)i) {
+			e->blob = t->entries[e->inode].blob;
+			e->hashed = true;
+		}
+	}
+	return 0;
+}

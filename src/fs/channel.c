@@ -1,0 +1,113 @@
+/* The channel to the kernel, one step before libfuse: requests and replies that libfuse (3.12 to 3.16) has no words for.
+ *
+ *   FUSE_TMPFILE   is read as FUSE_CREATE of the name "/", which no other request can have: both have the same body (fs/fuse/dir.c,
+ *                  fuse_create_open: struct fuse_create_in and the name, and the name of an unnamed file is "/").
+ *   FUSE_INIT      features are added to the reply that libfuse leaves out, each only where the kernel offered it:
+ *     PARALLEL_DIROPS       libfuse 3.14 takes the wish and forgets to tell it; without it, lookups in one directory wait for each other
+ *     HANDLE_KILLPRIV_V2    else each write first asks for security.capability. It is right since no regular file of the drive ever
+ *                           has a set-user-id or set-group-id bit (ops.c masks them) or capabilities (no such attributes)
+ *     DIRECT_IO_ALLOW_MMAP  versions.json is read past the page cache, and may be mapped all the same
+ *     PASSTHROUGH           where passthrough.c decided for it (libfuse before 3.17)
+ *
+ * A reader thread may be cancelled in read(2), libfuse ends its loop so: no lock is held there. */
+#include "session.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Names that older copies of linux/fuse.h lack. */
+#define OPCODE_TMPFILE 51
+#define BIT_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
+#define MAX_STACK_DEPTH_OFFSET (offsetof(struct fuse_init_out, flags2) + sizeof(uint32_t)) /* the word after flags2, from Linux 6.9 */
+
+#define WANTED ((uint64_t)FUSE_PARALLEL_DIROPS | (uint64_t)FUSE_HANDLE_KILLPRIV_V2 | BIT_DIRECT_IO_ALLOW_MMAP)
+
+/* A RELEASE is read only after the replies to all uses of its file were written. The kernel keeps that order; the thread sanitizer has to be told. */
+#ifdef __SANITIZE_THREAD__
+static void order_reply(struct channel *ch) { atomic_fetch_add(&ch->order, 1); }
+static void order_request(struct channel *ch) { atomic_fetch_add(&ch->order, 1); }
+#else
+static void order_reply(struct channel *ch) { }
+static void order_request(struct channel *ch) { }
+#endif
+
+static struct channel *channel_of(void *userdata)
+{
+	struct fs *fs = userdata;
+	return &fs->channel;
+}
+
+static void note_init(struct channel *ch, const struct fuse_in_header *in, size_t len)
+{
+	const struct fuse_init_in *init = (const void *)(in + 1);
+	uint64_t offered = 0;
+
+	if (len >= sizeof *in + offsetof(struct fuse_init_in, flags2))
+		offered = init->flags;
+	if ((offered & FUSE_INIT_EXT) && len >= sizeof *in + offsetof(struct fuse_init_in, flags2) + sizeof init->flags2)
+		offered |= (uint64_t)init->flags2 << 32;
+	atomic_store(&ch->offered, offered);
+	atomic_store(&ch->init_unique, in->unique);
+}
+
+static ssize_t channel_read(int fd, void *buf, size_t len, void *userdata)
+{
+	ssize_t n = read(fd, buf, len);
+	struct fuse_in_header *in = buf;
+
+	if (n < (ssize_t)sizeof *in)
+		return n;
+	order_request(channel_of(userdata));
+	if (in->opcode == OPCODE_TMPFILE)
+		in->opcode = FUSE_CREATE;
+	else if (in->opcode == FUSE_INIT)
+		note_init(channel_of(userdata), in, (size_t)n);
+	return n;
+}
+
+static void amend_init(const struct channel *ch, const struct iovec *iov, int count)
+{
+	struct fuse_init_out *out = count > 1 ? iov[1].iov_base : NULL;
+	uint64_t add = atomic_load(&ch->offered) & WANTED;
+
+	if (!out || iov[1].iov_len < offsetof(struct fuse_init_out, flags2) + sizeof out->flags2)
+		return;
+	if (atomic_load(&ch->passthrough)) {
+		uint32_t depth = 1; /* the store's file system may not be a stacked one itself */
+		memcpy((char *)out + MAX_STACK_DEPTH_OFFSET, &depth, sizeof depth);
+		add |= BIT_PASSTHROUGH | FUSE_INIT_EXT;
+	}
+	out->flags |= (uint32_t)add;
+	if (out->flags & FUSE_INIT_EXT)
+		out->flags2 |= (uint32_t)(add >> 32);
+}
+
+static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct channel *ch = channel_of(userdata);
+	const struct fuse_out_header *out = iov[0].iov_base;
+	bool is_init = out->unique != 0 && out->unique == atomic_load(&ch->init_unique); /* a notification's unique is 0 */
+
+	if (is_init && out->error == 0)
+		amend_init(ch, iov, count);
+	order_reply(ch);
+	ssize_t n = writev(fd, iov, count);
+	if (is_init && n >= 0) {
+		atomic_store(&ch->init_unique, 0);
+		if (out->error == 0 && ch->ready)
+			ch->ready(ch->ready_arg);
+	}
+	return n;
+}
+
+int channel_attach(struct channel *ch, struct fuse_session *se)
+{
+	/* No splice: a request in a pipe cannot be looked at, and replies by splice measured no faster than by writev. */
+	static const struct fuse_custom_io io = {.read = channel_read, .writev = channel_writev};
+
+	atomic_store(&ch->init_unique, 0);
+	return fuse_session_custom_io(se, &io, fuse_session_fd(se));
+}

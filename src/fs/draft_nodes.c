@@ -1,0 +1,592 @@
+/* The class of draft nodes: a plain directory tree on the store's file system, mirrored. Here: who may change a
+ * draft, attributes, and what is special about the version's own directory, whose chmod commits.
+ *
+ * Order in every change: the node is taken in use, the draft's change is begun (a commit waits for it or refuses it),
+ * the backing file is reached, the system call is done, the table told. No lock is held in between, but the rename
+ * lock around renameat2. See draft_table.c for finding the backing file. */
+#include "draft_nodes.h"
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
+#include <mintfs/util.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define WRITE_BITS 0222
+#define MODE_BITS 07777
+
+int draft_nodes_new(struct fs *fs, struct draft_nodes **ret)
+{
+	struct rlimit limit = {.rlim_cur = 1024};
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return draft_table_new(fs, (size_t)(limit.rlim_cur / 2), ret);
+}
+
+/* ---- refusals ---- */
+
+int draft_refuse(struct call *c, enum registry_verdict v, const char *fmt, ...)
+{
+	int error = registry_verdict_errno(v);
+	va_list ap;
+
+	va_start(ap, fmt);
+	fault_vset(&c->fault, error, fmt, ap);
+	va_end(ap);
+	c->fault.verdict = (int)v;
+	return -error;
+}
+
+int draft_refuse_state(struct call *c, const struct draft_node *node, int error)
+{
+	if (error == -EBUSY)
+		return draft_refuse(c, VERDICT_BUSY, "v%u is just being committed; nothing in it can change until that has ended", node->top->number);
+	if (error == -EROFS)
+		return draft_refuse(c, VERDICT_IMMUTABLE, "v%u is a draft no longer; it does not change any more", node->top->number);
+	return error;
+}
+
+/* The draft cannot be written here: says where. */
+static int refuse_elsewhere(struct call *c, const struct draft_node *node)
+{
+	struct registry *reg = fs_registry(c->fs);
+	auto_free struct catalog_mount *mount = malloc(sizeof(*mount));
+	struct catalog_conn *conn;
+	struct catalog_version v;
+	int r;
+
+	if (registry_read_only(reg))
+		return draft_refuse(c, VERDICT_READ_ONLY, "the store is opened read-only");
+	if (!mount)
+		return -ENOMEM;
+	r = registry_read_begin(reg, &conn);
+	if (r < 0)
+		return r;
+	r = catalog_version_get(conn, node->top->version_id, &v);
+	catalog_read_end(conn);
+	if (r == 0)
+		r = registry_draft_mount(reg, &v, mount);
+	if (r < 0)
+		return draft_refuse(c, VERDICT_ELSEWHERE, "the draft v%u is served by another mount; write there", node->top->number);
+	return draft_refuse(c, VERDICT_ELSEWHERE, "the draft v%u is served by the mount at %s; write there", node->top->number, mount->mountpoint);
+}
+
+int draft_check_mode(struct call *c, mode_t mode, bool is_dir)
+{
+	if ((mode & S_ISUID) || (!is_dir && (mode & S_ISGID)))
+		return draft_refuse(c, VERDICT_SPECIAL_FILE, "set-user-id and set-group-id files are not kept");
+	return 0;
+}
+
+int draft_writable(struct call *c, const struct draft_node *node, struct draft **ret)
+{
+	auto_draft struct draft *d = NULL;
+	bool writable;
+	int r;
+
+	if (fs_is_read_only(c->fs))
+		return draft_refuse(c, VERDICT_READ_ONLY, "the drive is mounted read-only");
+	if (draft_node_is_gone(fs_draft_nodes(c->fs), node))
+		return draft_refuse_state(c, node, -EROFS);
+	r = registry_draft_get(fs_registry(c->fs), node->top->version_id, &d, &writable);
+	if (r < 0)
+		return draft_refuse_state(c, node, r == -ENOENT ? -EROFS : r);
+	if (!writable)
+		return refuse_elsewhere(c, node);
+	*ret = take_ptr(d);
+	return 0;
+}
+
+/* ---- scopes ---- */
+
+/* The root node of a version that nobody remembers yet. */
+static int make_root(struct call *c, int64_t version_id, struct draft_node **ret)
+{
+	struct registry *reg = fs_registry(c->fs);
+	auto_draft struct draft *d = NULL;
+	struct catalog_conn *conn;
+	struct catalog_version v;
+	struct draft_top top;
+	bool writable;
+	int r = registry_draft_get(reg, version_id, &d, &writable);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	r = registry_read_begin(reg, &conn);
+	if (r < 0)
+		return r;
+	r = catalog_version_get(conn, version_id, &v);
+	catalog_read_end(conn);
+	if (r < 0)
+		return r;
+	top = (struct draft_top){
+		.draft = d,
+		.version_id = version_id,
+		.model_id = v.model_id,
+		.number = v.number,
+		.fd = draft_root(d),
+	};
+	return draft_node_root(fs_draft_nodes(c->fs), &top, ret);
+}
+
+int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
+{
+	struct draft_nodes *n = fs_draft_nodes(c->fs);
+	struct draft_node *node;
+	int r = draft_node_get(n, ino, &node);
+
+	if (r == -ESTALE && node_tag(ino) == NODE_VERSION)
+		r = make_root(c, (int64_t)node_value(ino), &node);
+	if (r == 0)
+		*ret = (struct draft_use){n, node};
+	return r;
+}
+
+void draft_use_end(struct draft_use *u)
+{
+	if (u->nodes)
+		draft_node_put(u->nodes, u->node);
+	*u = (struct draft_use)DRAFT_USE_INIT;
+}
+
+int draft_change_open(struct call *c, const struct draft_node *node, struct draft_change *ret)
+{
+	auto_draft struct draft *d = NULL;
+	int r = draft_writable(c, node, &d);
+
+	if (r < 0)
+		return r;
+	r = draft_change_begin(d);
+	if (r < 0)
+		return draft_refuse_state(c, node, r);
+	ret->draft = take_ptr(d);
+	return 0;
+}
+
+void draft_change_close(struct draft_change *ch)
+{
+	if (!ch->draft)
+		return;
+	draft_change_end(ch->draft);
+	draft_put(ch->draft);
+	ch->draft = NULL;
+}
+
+int draft_place_begin(struct call *c, fuse_ino_t parent, struct draft_place *ret)
+{
+	int r = draft_use_begin(c, parent, &ret->use);
+
+	if (r == 0)
+		r = draft_change_open(c, ret->use.node, &ret->change);
+	return r < 0 ? r : draft_node_dir(ret->use.nodes, ret->use.node, &ret->dir);
+}
+
+void draft_place_end(struct draft_place *p)
+{
+	draft_dir_release(&p->dir);
+	draft_change_close(&p->change);
+	draft_use_end(&p->use);
+}
+
+int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_st)
+{
+	struct stat dir, st;
+	mode_t wanted = mode & MODE_BITS;
+	gid_t gid;
+	int r = sys_fstat(fd, &st);
+
+	if (r == 0)
+		r = sys_fstat(dirfd, &dir);
+	if (r < 0)
+		return r;
+	gid = dir.st_mode & S_ISGID ? st.st_gid : c->who.gid; /* the file system has passed the directory's group on: inode(7) */
+	if (S_ISDIR(st.st_mode))
+		wanted |= dir.st_mode & S_ISGID;
+	if (st.st_uid != c->who.uid || st.st_gid != gid) {
+		r = sys_fchownat(fd, "", c->who.uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+		if (r == -EPERM && geteuid() != 0)
+			r = 0; /* an ordinary user's drive: everything is his */
+	}
+	/* the kernel has applied the caller's umask; the daemon's own, or the chown, may have taken more away */
+	if (r == 0 && !S_ISLNK(st.st_mode) && (st.st_mode & MODE_BITS) != wanted)
+		r = sys_fchmod(fd, wanted);
+	return r < 0 ? r : sys_fstat(fd, ret_st);
+}
+
+/* ---- a version that was committed, for those who are still in its draft ---- */
+
+int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret)
+{
+	int64_t version_id = u->node->top->version_id;
+	auto_read struct catalog_conn *conn = NULL;
+	char buffer[PATH_MAX], name[NAME_MAX + 1];
+	struct catalog_version v;
+	struct catalog_file file = {.id = -version_id};
+	const char *path;
+	int r = draft_node_path(u->nodes, u->node, buffer, &path);
+
+	if (r == 0)
+		r = registry_read_begin(fs_registry(c->fs), &conn);
+	if (r == 0)
+		r = catalog_version_get(conn, version_id, &v);
+	if (r == 0 && v.state != CATALOG_COMMITTED && v.state != CATALOG_RETIRED)
+		r = -ESTALE;
+	while (r == 0 && *path) {
+		size_t len = strcspn(path, "/");
+		snprintf(name, sizeof(name), "%.*s", (int)len, path);
+		path += len + (path[len] == '/');
+		r = catalog_file_find(conn, file.id, name, &file);
+	}
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	*ret = file.id < 0 ? node_make(NODE_VERSION, (uint64_t)version_id) : node_make(NODE_FILE, (uint64_t)file.inode);
+	return 0;
+}
+
+/* ---- attributes ---- */
+
+int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
+	fuse_ino_t twin;
+	struct stat st;
+	int r = draft_use_begin(c, parent, &u);
+
+	if (r < 0)
+		return r;
+	if (draft_node_is_gone(u.nodes, u.node)) {
+		r = draft_twin(c, &u, &twin);
+		return r < 0 ? r : committed_ops.lookup(c, twin, name, e);
+	}
+	r = draft_node_dir(u.nodes, u.node, &dir);
+	if (r == 0)
+		r = sys_fstatat(dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
+	return r < 0 ? r : draft_node_remember(u.nodes, u.node, name, &st, e);
+}
+
+/* Of a node whose version is gone: as in the committed version, or (unnamed) by its pin. */
+static int gone_attributes(struct call *c, struct draft_use *u, struct stat *st)
+{
+	double ignored;
+	fuse_ino_t twin;
+	int r = draft_twin(c, u, &twin);
+
+	r = r == 0 ? committed_ops.getattr(c, twin, st, &ignored) : draft_node_stat(u->nodes, u->node, st);
+	if (r == 0)
+		st->st_mode &= ~(mode_t)WRITE_BITS;
+	return r;
+}
+
+static int get_attributes(struct call *c, struct draft_use *u, struct stat *st, double *timeout)
+{
+	int r = draft_node_is_gone(u->nodes, u->node) ? gone_attributes(c, u, st) : draft_node_stat(u->nodes, u->node, st);
+
+	if (r < 0)
+		return r;
+	st->st_ino = u->node->ino;
+	*timeout = TIMEOUT_DRAFT;
+	return 0;
+}
+
+static int draft_getattr(struct call *c, fuse_ino_t ino, struct stat *st, double *timeout)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	int r = draft_use_begin(c, ino, &u);
+
+	return r < 0 ? r : get_attributes(c, &u, st, timeout);
+}
+
+int draft_truncate(struct draft *d, int fd, ino_t backing, off_t size)
+{
+	int data = sys_reopen(fd, O_WRONLY), r, closed;
+
+	if (data < 0)
+		return data;
+	r = sys_ftruncate(data, size);
+	closed = sys_close(data);
+	draft_file_touched(d, backing);
+	return r < 0 ? r : closed;
+}
+
+static int set_owner(int fd, const struct stat *to, int to_set)
+{
+	uid_t uid = to_set & FUSE_SET_ATTR_UID ? to->st_uid : (uid_t)-1;
+	gid_t gid = to_set & FUSE_SET_ATTR_GID ? to->st_gid : (gid_t)-1;
+
+	return sys_fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+static int set_times(int fd, const struct stat *to, int to_set)
+{
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}};
+
+	if (to_set & FUSE_SET_ATTR_ATIME)
+		ts[0] = to->st_atim;
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		ts[0].tv_nsec = UTIME_NOW;
+	if (to_set & FUSE_SET_ATTR_MTIME)
+		ts[1] = to->st_mtim;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		ts[1].tv_nsec = UTIME_NOW;
+	return sys_utimensat(fd, "", ts, AT_EMPTY_PATH);
+}
+
+#define SETS_TIMES (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)
+
+/* In the order in which one does not undo the other: a chown clears mode bits, a truncation sets times. */
+static int apply(struct draft *d, int fd, const struct stat *now, const struct stat *to, int to_set, struct open_file *of)
+{
+	int r = 0;
+
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		r = set_owner(fd, to, to_set);
+	if (r == 0 && (to_set & FUSE_SET_ATTR_MODE))
+		r = sys_fchmod(fd, to->st_mode & MODE_BITS);
+	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
+		r = of && of->writable ? sys_ftruncate(of->fd, to->st_size) : draft_truncate(d, fd, now->st_ino, to->st_size);
+	if (r == 0 && (to_set & SETS_TIMES))
+		r = set_times(fd, to, to_set);
+	return r;
+}
+
+/* The bits of the version's directory besides the write bits, as they shall be once it is committed. *ret_before:
+ * what they were. */
+static int set_root_mode(struct call *c, fuse_ino_t ino, mode_t mode, mode_t *ret_before)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	auto_change struct draft_change change = DRAFT_CHANGE_INIT;
+	struct stat st;
+	int r = draft_use_begin(c, ino, &u);
+
+	if (r == 0)
+		r = draft_node_stat(u.nodes, u.node, &st);
+	if (r < 0)
+		return r;
+	*ret_before = st.st_mode & MODE_BITS;
+	if ((*ret_before & ~(mode_t)WRITE_BITS) == mode)
+		return 0;
+	r = draft_change_open(c, u.node, &change);
+	return r < 0 ? r : sys_fchmod(u.node->top->fd, mode | (*ret_before & WRITE_BITS));
+}
+
+/* chmod a-w on the version's directory. */
+static int commit_by_chmod(struct call *c, fuse_ino_t ino, mode_t mode, struct stat *st, double *timeout)
+{
+	struct registry *reg = fs_registry(c->fs);
+	int64_t id = (int64_t)node_value(ino);
+	struct fuse_entry_param e;
+	struct catalog_conn *conn;
+	struct catalog_version v;
+	mode_t before = mode, ignored;
+	int r = set_root_mode(c, ino, mode, &before);
+
+	if (r < 0)
+		return r;
+	r = registry_commit(reg, &c->who, id, NULL, &c->fault);
+	if (r < 0) {
+		struct fault kept = c->fault;
+		if ((before & ~(mode_t)WRITE_BITS) != mode)
+			set_root_mode(c, ino, before & ~(mode_t)WRITE_BITS, &ignored); /* a refused commit leaves all as it was */
+		c->fault = kept;
+		return r;
+	}
+	r = registry_read_begin(reg, &conn);
+	if (r < 0)
+		return r;
+	r = catalog_version_get(conn, id, &v);
+	catalog_read_end(conn);
+	if (r == 0)
+		r = committed_version_entry(c->fs, &v, &e);
+	if (r < 0)
+		return r;
+	*st = e.attr;
+	*timeout = e.attr_timeout;
+	return 0;
+}
+
+/* `chmod -R a-w` goes on after its first chmod has committed: what changes nothing succeeds. */
+static int set_gone(struct call *c, struct draft_use *u, const struct stat *to, int to_set, struct stat *st, double *timeout)
+{
+	struct stat now;
+	double valid;
+	int r = get_attributes(c, u, &now, &valid);
+
+	if (r == 0 && !node_setattr_is_nothing(&now, to, to_set))
+		r = draft_refuse_state(c, u->node, -EROFS);
+	if (r < 0)
+		return r;
+	*st = now;
+	*timeout = valid;
+	return 0;
+}
+
+static int draft_setattr(struct call *c, fuse_ino_t ino, const struct stat *to, int to_set, struct open_file *of,
+	struct stat *st, double *timeout)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	auto_change struct draft_change change = DRAFT_CHANGE_INIT;
+	auto_dirfd struct draft_dir at = DRAFT_DIR_INIT;
+	struct stat now;
+	int r;
+
+	if (node_tag(ino) == NODE_VERSION && (to_set & FUSE_SET_ATTR_MODE) && !(to->st_mode & WRITE_BITS))
+		return commit_by_chmod(c, ino, to->st_mode & MODE_BITS, st, timeout);
+	r = draft_use_begin(c, ino, &u);
+	if (r < 0)
+		return r;
+	if (draft_node_is_gone(u.nodes, u.node))
+		return set_gone(c, &u, to, to_set, st, timeout);
+	r = to_set & FUSE_SET_ATTR_MODE ? draft_check_mode(c, to->st_mode, S_ISDIR(u.node->type)) : 0;
+	if (r == 0)
+		r = draft_change_open(c, u.node, &change);
+	if (r == 0)
+		r = draft_node_reach(u.nodes, u.node, &at, &now);
+	if (r == 0)
+		r = apply(change.draft, at.fd, &now, to, to_set, of);
+	if (r == 0)
+		r = sys_fstat(at.fd, &now);
+	if (r < 0)
+		return r;
+	now.st_ino = ino;
+	*st = now;
+	*timeout = TIMEOUT_DRAFT;
+	return 0;
+}
+
+static int draft_readlink(struct call *c, fuse_ino_t ino, char *out, size_t size)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	auto_dirfd struct draft_dir at = DRAFT_DIR_INIT;
+	fuse_ino_t twin;
+	struct stat st;
+	ssize_t n;
+	int r = draft_use_begin(c, ino, &u);
+
+	if (r < 0)
+		return r;
+	if (draft_node_is_gone(u.nodes, u.node) && draft_twin(c, &u, &twin) == 0)
+		return committed_ops.readlink(c, twin, out, size);
+	r = draft_node_reach(u.nodes, u.node, &at, &st);
+	if (r < 0)
+		return r;
+	n = sys_readlinkat(at.fd, "", out, size);
+	return n < 0 ? (int)n : 0;
+}
+
+/* ---- user.mintfs.* ---- */
+
+struct attr_filter {
+	registry_attr_fn *fn;
+	void *arg;
+};
+
+/* Of what is said of the version, that which holds for each of its files too. */
+static int filter_attr(const char *name, const char *value, void *arg)
+{
+	static const char *const common[] = {"version", "state", "run", "created", "model"};
+	struct attr_filter *f = arg;
+
+	for (size_t i = 0; i < ARRAY_SIZE(common); i++) {
+		if (strcmp(name, common[i]) == 0)
+			return f->fn(name, value, f->arg);
+	}
+	return 0;
+}
+
+static int draft_xattrs(struct call *c, fuse_ino_t ino, registry_attr_fn *fn, void *arg)
+{
+	auto_use struct draft_use u = DRAFT_USE_INIT;
+	struct attr_filter filter = {fn, arg};
+	char size[24];
+	struct stat st;
+	double ignored;
+	int r = draft_use_begin(c, ino, &u);
+
+	if (r < 0)
+		return r;
+	if (node_tag(ino) == NODE_VERSION)
+		return registry_version_attrs(fs_registry(c->fs), u.node->top->version_id, NULL, fn, arg);
+	r = get_attributes(c, &u, &st, &ignored);
+	if (r == 0)
+		r = registry_version_attrs(fs_registry(c->fs), u.node->top->version_id, NULL, filter_attr, &filter);
+	if (r < 0 || !S_ISREG(st.st_mode))
+		return r;
+	snprintf(size, sizeof(size), "%lld", (long long)st.st_size);
+	return fn("size", size, arg);
+}
+
+/* `setfattr -n user.mintfs.commit -v MESSAGE vN`, `setfattr -n user.mintfs.discard [-v force] vN`: for those who have
+ * no command line at hand. */
+static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)
+{
+	struct registry *reg = fs_registry(c->fs);
+	int64_t id = (int64_t)node_value(ino);
+	auto_free char *text = NULL;
+
+	if (node_tag(ino) != NODE_VERSION)
+		return -EOPNOTSUPP;
+	text = strndup(value, size);
+	if (!text)
+		return -ENOMEM;
+	if (strcmp(name, "user.mintfs.commit") == 0)
+		return registry_commit(reg, &c->who, id, text[0] ? text : NULL, &c->fault);
+	if (strcmp(name, "user.mintfs.discard") == 0)
+		return registry_discard(reg, id, strcmp(text, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
+	return -EOPNOTSUPP;
+}
+
+/* ---- the version's directory as an entry of its model ---- */
+
+int draft_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e)
+{
+	auto_draft struct draft *d = NULL;
+	struct stat st;
+	bool writable;
+	int r = registry_draft_get(fs_registry(fs), v->id, &d, &writable);
+
+	if (r == 0)
+		r = sys_fstat(draft_root(d), &st);
+	if (r < 0)
+		return r;
+	*e = (struct fuse_entry_param){
+		.ino = node_make(NODE_VERSION, (uint64_t)v->id),
+		.attr = st,
+		.attr_timeout = TIMEOUT_DRAFT,
+		.entry_timeout = TIMEOUT_DRAFT,
+	};
+	e->attr.st_ino = e->ino;
+	return 0;
+}
+
+static void draft_forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
+{
+	draft_node_forget(fs_draft_nodes(fs), ino, nlookup);
+}
+
+const struct node_ops draft_ops = {
+	.lookup = draft_lookup,
+	.getattr = draft_getattr,
+	.setattr = draft_setattr,
+	.readlink = draft_readlink,
+	.mkdir = draft_mkdir,
+	.mknod = draft_mknod,
+	.symlink = draft_symlink,
+	.unlink = draft_unlink,
+	.rmdir = draft_rmdir,
+	.rename = draft_rename,
+	.link = draft_link,
+	.open = draft_open,
+	.create = draft_create,
+	.opendir = draft_opendir,
+	.readdir = draft_readdir,
+	.releasedir = draft_releasedir,
+	.fsyncdir = draft_fsyncdir,
+	.xattrs = draft_xattrs,
+	.setxattr = draft_setxattr,
+	.forget = draft_forget,
+};

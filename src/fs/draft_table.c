@@ -1,0 +1,782 @@
+/* The table of draft nodes: counts, names, descriptors.
+ *
+ * Invariants (all under `lock`):
+ *   - A node is in the map unless it was replaced; it is freed when nothing counts on it: nlookup, links, users and
+ *     opens are all 0.
+ *   - name and parent are set together. A node without them that is no root is *unnamed*; it has a descriptor, or it
+ *     is lost (-ESTALE).
+ *   - A file's descriptor (pin) exists while it is unnamed or open. So the inode number of a remembered file cannot
+ *     pass to a new file of the draft. If a pin could not be had, or the version is gone and its tree removed, the
+ *     number may come back: then the new file gets a node of its own that inherits nlookup, with another generation,
+ *     by which the kernel tells the two apart (fuse_stale_inode in fs/fuse/inode.c).
+ *   - A descriptor is never closed while the node has users.
+ *
+ * Finding the backing file races with renames: name and parent are copied under `lock` and used without it. Whoever
+ * then meets another inode, or nothing, tries once more under `renames`, which is held around each renameat2 until
+ * the table knows of it.
+ *
+ * Lock order: renames, lock. Nothing that can wait is done under `lock`; descriptors are closed, and drafts put,
+ * after it (struct trash). */
+#include "draft_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
+#include <mintfs/util.h>
+#include <string.h>
+
+struct draft_nodes {
+	struct fs *fs;
+	size_t max_dir_fds;
+	pthread_mutex_t renames;
+	pthread_mutex_t lock;
+	struct map64 *map; /* ino → node */
+	size_t dir_fds;    /* directories with a descriptor, roots not counted */
+};
+
+/* What a change of counts left over, to be destroyed without locks. */
+struct trash {
+	struct draft_node *nodes; /* chained by parent */
+	int fd;
+};
+#define TRASH_INIT {NULL, -1}
+
+static bool is_root(const struct draft_node *node)
+{
+	return node->root == node;
+}
+
+static int fd_of(const struct draft_node *node)
+{
+	return is_root(node) ? node->top->fd : node->fd;
+}
+
+static void node_free(struct draft_node *node)
+{
+	if (node->fd >= 0)
+		close(node->fd);
+	if (is_root(node)) {
+		draft_put(node->top->draft);
+		free(node->top);
+	}
+	free(node->name);
+	free(node);
+}
+
+static void trash_empty(struct trash *t)
+{
+	struct draft_node *next;
+
+	if (t->fd >= 0)
+		close(t->fd);
+	for (struct draft_node *node = t->nodes; node; node = next) {
+		next = node->parent;
+		node_free(node);
+	}
+}
+
+static int drop_fd(struct draft_nodes *n, struct draft_node *node)
+{
+	if (S_ISDIR(node->type))
+		n->dir_fds--;
+	return take_fd(&node->fd);
+}
+
+/* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that
+ * it named. */
+static void settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
+{
+	while (node && node->users == 0 && node->opens == 0) {
+		struct draft_node *parent = node->parent, *root = is_root(node) ? NULL : node->root;
+
+		if (node->nlookup > 0 || node->links > 0) {
+			if (parent && node->fd >= 0 && t->fd < 0 && (!S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds))
+				t->fd = drop_fd(n, node);
+			return;
+		}
+		if (!node->replaced)
+			map64_remove(n->map, node->ino);
+		if (node->fd >= 0 && S_ISDIR(node->type))
+			n->dir_fds--;
+		if (root)
+			root->links--;
+		if (parent)
+			parent->links--;
+		node->parent = t->nodes;
+		t->nodes = node;
+		node = parent ? parent : root; /* a parent that stays keeps the root */
+	}
+}
+
+int draft_table_new(struct fs *fs, size_t max_dir_fds, struct draft_nodes **ret)
+{
+	struct draft_nodes *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return -ENOMEM;
+	n->map = map64_new();
+	if (!n->map) {
+		free(n);
+		return -ENOMEM;
+	}
+	n->fs = fs;
+	n->max_dir_fds = max_dir_fds;
+	pthread_mutex_init(&n->renames, NULL);
+	pthread_mutex_init(&n->lock, NULL);
+	*ret = n;
+	return 0;
+}
+
+static bool free_each(uint64_t key, void *value, void *arg)
+{
+	node_free(value);
+	return true;
+}
+
+void draft_nodes_free(struct draft_nodes *n)
+{
+	if (!n)
+		return;
+	map64_each(n->map, free_each, NULL);
+	map64_free(n->map);
+	pthread_mutex_destroy(&n->renames);
+	pthread_mutex_destroy(&n->lock);
+	free(n);
+}
+
+struct fs *draft_table_fs(const struct draft_nodes *n)
+{
+	return n->fs;
+}
+
+size_t draft_table_count(struct draft_nodes *n)
+{
+	SCOPED_LOCK(&n->lock);
+
+	return map64_count(n->map);
+}
+
+void draft_renames_lock(struct draft_nodes *n)
+{
+	pthread_mutex_lock(&n->renames);
+}
+
+void draft_renames_unlock(struct draft_nodes *n)
+{
+	pthread_mutex_unlock(&n->renames);
+}
+
+/* ---- getting and putting ---- */
+
+int draft_node_get(struct draft_nodes *n, fuse_ino_t ino, struct draft_node **ret)
+{
+	struct draft_node *node;
+	SCOPED_LOCK(&n->lock);
+
+	node = map64_get(n->map, ino);
+	if (!node)
+		return -ESTALE;
+	node->users++;
+	*ret = node;
+	return 0;
+}
+
+void draft_node_put(struct draft_nodes *n, struct draft_node *node)
+{
+	struct trash t = TRASH_INIT;
+
+	if (!node)
+		return;
+	pthread_mutex_lock(&n->lock);
+	node->users--;
+	settle(n, node, &t);
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+}
+
+static struct draft_node *root_new(const struct draft_top *top)
+{
+	struct draft_node *node = calloc(1, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	node->top = malloc(sizeof(*top));
+	if (!node->top) {
+		free(node);
+		return NULL;
+	}
+	*node->top = *top;
+	node->top->draft = draft_ref(top->draft);
+	node->ino = node_make(NODE_VERSION, (uint64_t)top->version_id);
+	node->type = S_IFDIR;
+	node->root = node;
+	node->fd = -1;
+	return node;
+}
+
+int draft_node_root(struct draft_nodes *n, const struct draft_top *top, struct draft_node **ret)
+{
+	struct draft_node *made = root_new(top), *node;
+	int r = 0;
+
+	if (!made)
+		return -ENOMEM;
+	pthread_mutex_lock(&n->lock);
+	node = map64_get(n->map, made->ino);
+	if (!node) {
+		r = map64_put(n->map, made->ino, made);
+		if (r == 0)
+			node = take_ptr(made);
+	}
+	if (node) {
+		node->users++;
+		*ret = node;
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (made)
+		node_free(made);
+	return r;
+}
+
+bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node)
+{
+	bool gone;
+
+	pthread_mutex_lock(&n->lock);
+	gone = node->root->gone;
+	pthread_mutex_unlock(&n->lock);
+	return gone || draft_is_gone(node->top->draft);
+}
+
+/* ---- what the kernel remembers ---- */
+
+static void set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name, struct trash *t)
+{
+	struct draft_node *before = node->parent;
+
+	free(node->name);
+	node->name = name;
+	node->parent = parent;
+	if (parent)
+		parent->links++;
+	if (before) {
+		before->links--;
+		settle(n, before, t);
+	}
+}
+
+static bool is_named(const struct draft_node *node, const struct draft_node *parent, const char *name)
+{
+	return node->parent && node->parent == parent && strcmp(node->name, name) == 0;
+}
+
+/* Does the node in the table stand for another file than the one found now with its inode number? */
+static bool is_another(const struct draft_node *node, const struct draft_node *root, mode_t type)
+{
+	bool lost = !node->parent && node->fd < 0;
+
+	return node->root != root || node->type != type || lost;
+}
+
+static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t ino, mode_t type,
+	struct draft_node *replaces, struct draft_node **ret)
+{
+	struct draft_node *node = calloc(1, sizeof(*node));
+	int r;
+
+	if (!node)
+		return -ENOMEM;
+	node->ino = ino;
+	node->type = type;
+	node->fd = -1;
+	node->generation = 1;
+	r = map64_put(n->map, ino, node);
+	if (r < 0) {
+		free(node);
+		return r;
+	}
+	node->root = root;
+	node->top = root->top;
+	root->links++;
+	if (replaces) {
+		node->generation = replaces->generation + 1;
+		node->nlookup = replaces->nlookup;
+		replaces->nlookup = 0;
+		replaces->replaced = true;
+	}
+	*ret = node;
+	return 0;
+}
+
+/* The node of a file just found, made if need be. */
+static int find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st,
+	struct draft_node **ret, struct trash *t)
+{
+	fuse_ino_t ino = node_make(NODE_DRAFT, st->st_ino);
+	mode_t type = st->st_mode & S_IFMT;
+	struct draft_node *node = map64_get(n->map, ino), *made;
+	int r;
+
+	if ((uint64_t)st->st_ino >> NODE_VALUE_BITS)
+		return -EOVERFLOW;
+	if (node && !is_another(node, root, type)) {
+		*ret = node;
+		return 0;
+	}
+	if (node && node->fd >= 0)
+		return -EIO; /* we hold that inode, yet it is another: not on a sound file system */
+	r = add_node(n, root, ino, type, node, &made);
+	if (r < 0)
+		return r;
+	settle(n, node, t);
+	*ret = made;
+	return 0;
+}
+
+static void fill_entry(const struct draft_node *node, const struct stat *st, struct fuse_entry_param *e)
+{
+	*e = (struct fuse_entry_param){
+		.ino = node->ino,
+		.generation = node->generation,
+		.attr = *st,
+		.attr_timeout = TIMEOUT_DRAFT,
+		.entry_timeout = TIMEOUT_DRAFT,
+	};
+	e->attr.st_ino = node->ino;
+}
+
+int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const char *name, const struct stat *st,
+	struct fuse_entry_param *e)
+{
+	struct trash t = TRASH_INIT, u = TRASH_INIT;
+	struct draft_node *node;
+	char *copy;
+	int r;
+
+	pthread_mutex_lock(&n->lock);
+	r = find_or_add(n, parent->root, st, &node, &t);
+	if (r == 0 && !is_named(node, parent, name)) {
+		copy = strdup(name);
+		if (copy)
+			set_name(n, node, parent, copy, &t);
+		else
+			r = -ENOMEM;
+	}
+	if (r == 0) {
+		node->nlookup++;
+		fill_entry(node, st, e);
+		settle(n, node, &u); /* a pin may have become needless */
+	}
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+	trash_empty(&u);
+	return r;
+}
+
+int draft_node_remember_unnamed(struct draft_nodes *n, struct draft_node *root, int *fd, const struct stat *st,
+	struct fuse_entry_param *e)
+{
+	struct trash t = TRASH_INIT;
+	struct draft_node *node;
+	int r;
+
+	pthread_mutex_lock(&n->lock);
+	r = find_or_add(n, root, st, &node, &t);
+	if (r == 0) {
+		if (node->fd < 0)
+			node->fd = take_fd(fd);
+		node->nlookup++;
+		fill_entry(node, st, e);
+	}
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+	return r;
+}
+
+void draft_node_forget(struct draft_nodes *n, fuse_ino_t ino, uint64_t nlookup)
+{
+	struct trash t = TRASH_INIT;
+	struct draft_node *node;
+
+	pthread_mutex_lock(&n->lock);
+	node = map64_get(n->map, ino);
+	if (node && !is_root(node)) {
+		node->nlookup -= nlookup < node->nlookup ? nlookup : node->nlookup;
+		settle(n, node, &t);
+	}
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+}
+
+/* ---- from a node to its file ---- */
+
+/* Could a rename under way be the reason? */
+static bool is_stale(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EXDEV || r == -ESTALE;
+}
+
+static int check_same(const struct draft_node *node, const struct stat *st)
+{
+	return node_make(NODE_DRAFT, st->st_ino) == node->ino && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
+}
+
+/* Writes the path of node to the end of buffer: from the root, or from the nearest ancestor with a descriptor. Under
+ * the lock. */
+static int path_up(struct draft_node *node, bool to_root, char buffer[PATH_MAX], const char **ret_path,
+	struct draft_node **ret_from)
+{
+	char *p = buffer + PATH_MAX - 1;
+
+	for (*p = '\0'; to_root ? !is_root(node) : fd_of(node) < 0; node = node->parent) {
+		size_t len;
+		if (!node->parent)
+			return -ESTALE;
+		len = strlen(node->name);
+		if (len + 1 > (size_t)(p - buffer))
+			return -ENAMETOOLONG;
+		if (*p)
+			*--p = '/';
+		p -= len;
+		memcpy(p, node->name, len);
+	}
+	*ret_path = p;
+	*ret_from = node;
+	return 0;
+}
+
+/* Keeps fd with the node if the budget allows; consumes fd. */
+static struct draft_dir keep_dir(struct draft_nodes *n, struct draft_node *node, int fd)
+{
+	struct draft_dir d = {fd, true};
+
+	pthread_mutex_lock(&n->lock);
+	if (node->fd < 0 && n->dir_fds < n->max_dir_fds) {
+		n->dir_fds++;
+		node->fd = take_fd(&fd);
+	}
+	if (node->fd >= 0)
+		d = (struct draft_dir){node->fd, false};
+	pthread_mutex_unlock(&n->lock);
+	if (!d.own && fd >= 0)
+		close(fd);
+	return d;
+}
+
+/* Opens a directory that has no descriptor of its own, at its first use or beyond the budget. */
+static int dir_open(struct draft_nodes *n, struct draft_node *node)
+{
+	char buffer[PATH_MAX];
+	struct draft_node *ancestor;
+	const char *path;
+	int fd = -1, r;
+
+	pthread_mutex_lock(&n->lock);
+	r = path_up(node, false, buffer, &path, &ancestor);
+	if (r == 0) {
+		ancestor->users++;
+		fd = fd_of(ancestor);
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (r < 0)
+		return r;
+	fd = sys_openat_beneath(fd, path, O_PATH | O_DIRECTORY, 0);
+	draft_node_put(n, ancestor);
+	return fd;
+}
+
+static int dir_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret)
+{
+	struct stat st;
+	int fd, r;
+
+	pthread_mutex_lock(&n->lock);
+	fd = fd_of(node);
+	pthread_mutex_unlock(&n->lock);
+	if (fd >= 0) {
+		*ret = (struct draft_dir){fd, false};
+		return 0;
+	}
+	fd = dir_open(n, node);
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0)
+		r = check_same(node, &st);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret = keep_dir(n, node, fd);
+	return 0;
+}
+
+int draft_node_dir(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret)
+{
+	int r;
+
+	if (!S_ISDIR(node->type))
+		return -ENOTDIR;
+	r = dir_once(n, node, ret);
+	if (!is_stale(r))
+		return r;
+	draft_renames_lock(n);
+	r = dir_once(n, node, ret);
+	draft_renames_unlock(n);
+	return is_stale(r) ? -ESTALE : r;
+}
+
+void draft_dir_release(struct draft_dir *d)
+{
+	if (d->own)
+		close(d->fd);
+	*d = (struct draft_dir)DRAFT_DIR_INIT;
+}
+
+/* The file by its name in the parent. */
+static int reach_by_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, const char *name,
+	struct draft_dir *ret_fd, struct stat *st)
+{
+	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
+	auto_close int fd = -1;
+	int r = dir_once(n, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (!ret_fd) {
+		r = sys_fstatat(dir.fd, name, st, AT_SYMLINK_NOFOLLOW);
+		return r < 0 ? r : check_same(node, st);
+	}
+	fd = sys_openat(dir.fd, name, O_PATH | O_NOFOLLOW, 0);
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, st);
+	if (r == 0)
+		r = check_same(node, st);
+	if (r == 0)
+		*ret_fd = (struct draft_dir){take_fd(&fd), true};
+	return r;
+}
+
+static int reach_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret_fd /* NULL: only st */,
+	struct stat *st)
+{
+	struct draft_node *parent = NULL;
+	char name[NAME_MAX + 1];
+	int fd, r = 0;
+
+	pthread_mutex_lock(&n->lock);
+	fd = fd_of(node);
+	if (fd < 0) {
+		r = node->parent ? text_copy(name, sizeof(name), node->name) : -ESTALE;
+		if (r == 0) {
+			parent = node->parent;
+			parent->users++;
+		}
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (r < 0)
+		return r;
+	if (parent) {
+		r = reach_by_name(n, node, parent, name, ret_fd, st);
+		draft_node_put(n, parent);
+		return r;
+	}
+	r = sys_fstat(fd, st);
+	if (r == 0 && ret_fd)
+		*ret_fd = (struct draft_dir){fd, false};
+	return r;
+}
+
+static int reach(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret_fd, struct stat *ret_st)
+{
+	struct stat st;
+	int r = reach_once(n, node, ret_fd, &st);
+
+	if (is_stale(r)) {
+		draft_renames_lock(n);
+		r = reach_once(n, node, ret_fd, &st);
+		draft_renames_unlock(n);
+	}
+	if (r < 0)
+		return is_stale(r) ? -ESTALE : r;
+	*ret_st = st;
+	return 0;
+}
+
+int draft_node_reach(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret_fd, struct stat *ret_st)
+{
+	return reach(n, node, ret_fd, ret_st);
+}
+
+int draft_node_stat(struct draft_nodes *n, struct draft_node *node, struct stat *ret_st)
+{
+	return reach(n, node, NULL, ret_st);
+}
+
+int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd)
+{
+	SCOPED_LOCK(&n->lock);
+
+	if (node->replaced)
+		return -ESTALE;
+	if (node->fd < 0)
+		node->fd = take_fd(fd);
+	node->opens++;
+	return 0;
+}
+
+void draft_nodes_closed(struct draft_nodes *n, fuse_ino_t ino)
+{
+	struct trash t = TRASH_INIT;
+	struct draft_node *node;
+
+	pthread_mutex_lock(&n->lock);
+	node = map64_get(n->map, ino);
+	if (node && node->opens > 0) {
+		node->opens--;
+		settle(n, node, &t);
+	}
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+}
+
+void draft_node_name(struct draft_nodes *n, const struct draft_node *node, char out[NAME_MAX + 1])
+{
+	SCOPED_LOCK(&n->lock);
+
+	if (!node->name || text_copy(out, NAME_MAX + 1, node->name) < 0)
+		out[0] = '\0';
+}
+
+int draft_node_path(struct draft_nodes *n, struct draft_node *node, char buffer[PATH_MAX], const char **ret)
+{
+	struct draft_node *root;
+	SCOPED_LOCK(&n->lock);
+
+	return path_up(node, true, buffer, ret, &root);
+}
+
+fuse_ino_t draft_node_parent(struct draft_nodes *n, const struct draft_node *node)
+{
+	SCOPED_LOCK(&n->lock);
+
+	return node->parent ? node->parent->ino : node->ino;
+}
+
+/* ---- names that change ---- */
+
+struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_node *root, int dirfd,
+	const char *name, const struct stat *st)
+{
+	auto_close int fd = -1;
+	struct draft_node *node;
+	struct stat found;
+	bool pinned = true;
+
+	pthread_mutex_lock(&n->lock);
+	node = map64_get(n->map, node_make(NODE_DRAFT, st->st_ino));
+	if (node && is_another(node, root, st->st_mode & S_IFMT))
+		node = NULL; /* remembered is a file of long ago */
+	if (node) {
+		node->users++;
+		pinned = node->fd >= 0;
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (pinned)
+		return node;
+	fd = sys_openat(dirfd, name, O_PATH | O_NOFOLLOW, 0);
+	if (fd < 0 || sys_fstat(fd, &found) < 0 || check_same(node, &found) < 0)
+		return node; /* no descriptor left: the node may be lost, the removal goes on */
+	pthread_mutex_lock(&n->lock);
+	if (node->fd < 0) {
+		node->fd = take_fd(&fd);
+		if (S_ISDIR(node->type))
+			n->dir_fds++;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return node;
+}
+
+void draft_node_left(struct draft_nodes *n, struct draft_node *node, const struct draft_node *parent, const char *name)
+{
+	struct trash t = TRASH_INIT;
+
+	if (!node)
+		return;
+	pthread_mutex_lock(&n->lock);
+	if (is_named(node, parent, name))
+		set_name(n, node, NULL, NULL, &t);
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+}
+
+void draft_node_moved(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char **name)
+{
+	struct trash t = TRASH_INIT;
+
+	if (!node)
+		return;
+	pthread_mutex_lock(&n->lock);
+	set_name(n, node, parent, take_ptr(*name), &t);
+	pthread_mutex_unlock(&n->lock);
+	trash_empty(&t);
+}
+
+/* ---- the end of a version ---- */
+
+/* The names of a version's nodes: by them the kernel may have the nodes cached. */
+struct leftover {
+	fuse_ino_t parent;
+	char *name; /* owned */
+};
+struct leftovers {
+	const struct draft_node *root;
+	struct leftover *all;
+	size_t count, room;
+};
+
+static bool collect(uint64_t key, void *value, void *arg)
+{
+	struct leftovers *l = arg;
+	const struct draft_node *node = value;
+	struct leftover *bigger;
+	char *name;
+
+	if (node->root != l->root || !node->parent || node->nlookup == 0)
+		return true;
+	if (l->count == l->room) {
+		size_t room = l->room ? 2 * l->room : 64;
+		bigger = reallocarray(l->all, room, sizeof(*bigger));
+		if (!bigger)
+			return false; /* the rest expires by itself: TIMEOUT_DRAFT */
+		l->all = bigger;
+		l->room = room;
+	}
+	name = strdup(node->name);
+	if (name)
+		l->all[l->count++] = (struct leftover){node->parent->ino, name};
+	return name != NULL;
+}
+
+void draft_nodes_gone(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse_ino_t parent, const char *name,
+	void *arg), void *arg)
+{
+	struct leftovers l = {0};
+	struct draft_node *root;
+
+	pthread_mutex_lock(&n->lock);
+	root = map64_get(n->map, node_make(NODE_VERSION, (uint64_t)version_id));
+	if (root) {
+		root->gone = true;
+		l.root = root;
+		map64_each(n->map, collect, &l);
+	}
+	pthread_mutex_unlock(&n->lock);
+	for (size_t i = 0; i < l.count; i++) {
+		fn(l.all[i].parent, l.all[i].name, arg);
+		free(l.all[i].name);
+	}
+	free(l.all);
+}

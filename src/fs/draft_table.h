@@ -1,0 +1,102 @@
+/* The table of the nodes that the kernel knows below drafts, and the way from a node to its backing file.
+ *
+ * A node is reached by its parent directory and the name it was last seen under; no descriptor is kept for a file,
+ * unless it is *pinned*: open, or without a name that we know. Directories keep one (O_PATH) while a budget lasts,
+ * from their first use as a directory to their FORGET.
+ *
+ * Threads: everything here is thread-safe. A node is got, used and put; while it is in use it is not freed and its
+ * descriptor stays open. What is not marked "lock" below is fixed when the node is made. */
+#ifndef MINTFS_FS_DRAFT_TABLE_H
+#define MINTFS_FS_DRAFT_TABLE_H
+
+#include "node.h"
+
+#include <limits.h>
+
+/* What belongs to the version as a whole; owned by its root node. */
+struct draft_top {
+	struct draft *draft; /* referenced */
+	int64_t version_id, model_id;
+	uint32_t number;
+	int fd;              /* O_PATH, of the root directory; the draft's own */
+};
+
+struct draft_node {
+	fuse_ino_t ino;             /* the key; DRAFT | st_ino, or VERSION | id for a root */
+	uint64_t generation;        /* tells two files apart that had one inode number, while the kernel still knows the first */
+	mode_t type;                /* S_IFMT bits */
+	struct draft_top *top;      /* of the root */
+	struct draft_node *root;    /* counted in links; itself for a root, then not counted */
+	struct draft_node *parent;  /* lock; counted in links; NULL: a root, or no living name is known */
+	char *name;                 /* lock; NULL as parent is */
+	uint64_t nlookup;           /* lock; what the kernel will give back by FORGET */
+	unsigned links;             /* lock; nodes that name this one as parent or root */
+	unsigned users;             /* lock; got and not yet put */
+	unsigned opens;             /* lock; open files: as long as there are any, fd is set */
+	int fd;                     /* lock; O_PATH, or -1; a root's is borrowed from the draft */
+	bool replaced;              /* lock; another file took the inode number: no longer in the table */
+	bool gone;                  /* lock; roots: committed or discarded */
+};
+
+/* max_dir_fds: descriptors that may be kept for directories. */
+int draft_table_new(struct fs *fs, size_t max_dir_fds, struct draft_nodes **ret);
+struct fs *draft_table_fs(const struct draft_nodes *n);
+size_t draft_table_count(struct draft_nodes *n); /* nodes remembered, roots too */
+
+/* The node of ino, in use. -ESTALE: not remembered. */
+int draft_node_get(struct draft_nodes *n, fuse_ino_t ino, struct draft_node **ret);
+/* The root node of a version, in use; made if it is not there, with a copy of *top and a reference of its own to the
+ * draft. */
+int draft_node_root(struct draft_nodes *n, const struct draft_top *top, struct draft_node **ret);
+void draft_node_put(struct draft_nodes *n, struct draft_node *node); /* NULL is fine */
+bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node); /* its version was committed or discarded */
+
+/* A name was seen (in parent, which is in use): counts one lookup of the node and fills *e, timeouts too. */
+int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const char *name, const struct stat *st,
+	struct fuse_entry_param *e);
+/* The same for a file without a name: pinned by fd (O_PATH, taken over on success). */
+int draft_node_remember_unnamed(struct draft_nodes *n, struct draft_node *root, int *fd, const struct stat *st,
+	struct fuse_entry_param *e);
+void draft_node_forget(struct draft_nodes *n, fuse_ino_t ino, uint64_t nlookup);
+
+/* A node's directory: an O_PATH descriptor, good while the node is in use. own: it is the caller's to close
+ * (draft_dir_release does). */
+struct draft_dir {
+	int fd;
+	bool own;
+};
+#define DRAFT_DIR_INIT {-1, false}
+int draft_node_dir(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret); /* -ENOTDIR; -ESTALE: it is no more */
+void draft_dir_release(struct draft_dir *d);
+#define auto_dirfd __attribute__((cleanup(draft_dir_release)))
+
+/* The backing file of a node: an O_PATH descriptor as above, and its attributes now (st_ino is the backing one).
+ * -ESTALE: it is no more. */
+int draft_node_reach(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret_fd, struct stat *ret_st);
+/* The attributes alone, without a descriptor. */
+int draft_node_stat(struct draft_nodes *n, struct draft_node *node, struct stat *ret_st);
+/* An open file begins: pins the node by fd (O_PATH; taken over if there is no pin yet, -1 then). It ends by
+ * draft_nodes_closed. -ESTALE. */
+int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd);
+
+/* The name it was last seen under, for messages; "" if none is known. */
+void draft_node_name(struct draft_nodes *n, const struct draft_node *node, char out[NAME_MAX + 1]);
+/* Its path from the root of the version, "" for the root. -ESTALE: it has no name. -ENAMETOOLONG */
+int draft_node_path(struct draft_nodes *n, struct draft_node *node, char buffer[PATH_MAX], const char **ret);
+/* Inode number of the directory it was last seen in; its own if none is known. */
+fuse_ino_t draft_node_parent(struct draft_nodes *n, const struct draft_node *node);
+
+/* ---- names that change. The kernel holds the directories' locks: no lookup of these names is under way. ---- */
+/* The name (seen as *st in dirfd) is about to be removed, replaced or moved: if its node is remembered it is pinned.
+ * In use; NULL: not remembered. */
+struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_node *root, int dirfd,
+	const char *name, const struct stat *st);
+/* The name was removed. (NULL is fine, here and below.) */
+void draft_node_left(struct draft_nodes *n, struct draft_node *node, const struct draft_node *parent, const char *name);
+/* The node was moved to parent/name, or got one more name there; *name is taken over. */
+void draft_node_moved(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char **name);
+/* Held around renameat2 and the calls above that record it. */
+void draft_renames_lock(struct draft_nodes *n);
+void draft_renames_unlock(struct draft_nodes *n);
+
+#endif

@@ -1,0 +1,267 @@
+/* The directories above the versions: the root, scopes, models, and what happens at the names in a model.
+ *
+ * The rules are the registry's; here its answers become entries. `latest` is asked for with the caller's thread id, as its target is per run. */
+#include "session.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <mintfs/cleanup.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VERSIONS_NAME "versions.json"
+#define DIR_BITS (01777 | S_ISGID)
+
+int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret)
+{
+	struct catalog_dir d;
+	auto_read struct catalog_conn *conn = NULL;
+	int r = registry_read_begin(fs->registry, &conn);
+
+	if (r == 0)
+		r = catalog_dir_get(conn, node_dir_id(ino), &d);
+	if (r < 0)
+		return r;
+	if (d.hidden)
+		return -ENOENT;
+	*ret = d;
+	return 0;
+}
+
+static void dir_stat(const struct catalog_dir *d, struct stat *st)
+{
+	node_stat(node_of_dir(d->id), S_IFDIR | (d->mode & DIR_BITS), d->uid, d->gid, d->mtime_ns, st);
+}
+
+void layout_dir_entry(const struct catalog_dir *d, struct fuse_entry_param *e)
+{
+	struct stat st;
+
+	dir_stat(d, &st);
+	node_entry(&st, TIMEOUT_LAYOUT, TIMEOUT_LAYOUT, e);
+}
+
+int layout_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e)
+{
+	return v->state == CATALOG_DRAFT ? draft_version_entry(fs, v, e) : committed_version_entry(fs, v, e);
+}
+
+int layout_refuse(struct call *c, fuse_ino_t ino)
+{
+	struct catalog_dir d = {0};
+	char path[CATALOG_PATH_MAX] = "";
+
+	if (layout_dir_get(c->fs, ino, &d) < 0 || registry_dir_path(c->fs->registry, d.id, path, sizeof path) < 0)
+		return -EPERM;
+	if (d.is_model)
+		fault_set(&c->fault, EPERM, "files of the model %s stand in its versions: mkdir %s/latest, then write there", path, path);
+	else
+		fault_set(&c->fault, EPERM, "files stand in versions only, as in product/P001_all/mlstm/v1, not in %s", path[0] ? path : "the root of the drive");
+	c->fault.verdict = VERDICT_PLACE;
+	return -EPERM;
+}
+
+static int child_entry(struct call *c, const struct catalog_dir *model, const struct registry_child *child, struct fuse_entry_param *e)
+{
+	switch (child->kind) {
+	case REGISTRY_VERSION:
+		return layout_version_entry(c->fs, &child->version, e);
+	case REGISTRY_LATEST:
+		link_entry(node_make(NODE_LATEST, (uint64_t)model->id), model, child->number, model->mtime_ns, e);
+		return 0;
+	case REGISTRY_BEST:
+		link_entry(node_make(NODE_BEST, (uint64_t)model->id), model, child->number, model->mtime_ns, e);
+		return 0;
+	case REGISTRY_ALIAS:
+		link_entry(node_make(NODE_ALIAS, (uint64_t)child->alias.id), model, child->number, child->alias.set_ns, e);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int find_dir(struct fs *fs, int64_t parent, const char *name, struct catalog_dir *ret)
+{
+	struct catalog_dir d;
+	auto_read struct catalog_conn *conn = NULL;
+	int r = registry_read_begin(fs->registry, &conn);
+
+	if (r == 0)
+		r = catalog_dir_find(conn, parent, name, &d);
+	if (r < 0)
+		return r;
+	if (d.hidden)
+		return -ENOENT;
+	*ret = d;
+	return 0;
+}
+
+static int layout_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
+{
+	struct catalog_dir dir, found;
+	struct registry_child child;
+	int r;
+
+	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)
+		return versions_entry(c->fs, e);
+	r = layout_dir_get(c->fs, parent, &dir);
+	if (r == 0 && dir.is_model) {
+		r = registry_child_find(c->fs->registry, dir.id, name, &c->who, &child);
+		return r < 0 ? r : child_entry(c, &dir, &child, e);
+	}
+	if (r == 0)
+		r = find_dir(c->fs, dir.id, name, &found);
+	if (r == 0)
+		layout_dir_entry(&found, e);
+	return r;
+}
+
+static int layout_getattr(struct call *c, fuse_ino_t ino, struct stat *st, double *timeout)
+{
+	struct catalog_dir d;
+	int r = layout_dir_get(c->fs, ino, &d);
+
+	if (r < 0)
+		return r;
+	dir_stat(&d, st);
+	*timeout = TIMEOUT_LAYOUT;
+	return 0;
+}
+
+static int layout_setattr(struct call *c, fuse_ino_t ino, const struct stat *to, int to_set, struct open_file *of, struct stat *st, double *timeout)
+{
+	struct catalog_dir d = {.uid = to->st_uid, .gid = to->st_gid, .mode = to->st_mode & DIR_BITS, .mtime_ns = timespec_ns(to->st_mtim)};
+	unsigned what = 0;
+	int r;
+
+	if (to_set & FUSE_SET_ATTR_MODE)
+		what |= REGISTRY_SET_MODE;
+	if (to_set & FUSE_SET_ATTR_UID)
+		what |= REGISTRY_SET_UID;
+	if (to_set & FUSE_SET_ATTR_GID)
+		what |= REGISTRY_SET_GID;
+	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+		what |= REGISTRY_SET_MTIME;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		d.mtime_ns = time_now_ns();
+	if (what == 0)
+		return layout_getattr(c, ino, st, timeout);
+	r = registry_dir_set(c->fs->registry, node_dir_id(ino), what, &d, &d);
+	if (r < 0)
+		return r;
+	dir_stat(&d, st);
+	*timeout = TIMEOUT_LAYOUT;
+	return 0;
+}
+
+/* ---- changes ---- */
+
+/* Answers with the directory of the new version, whatever name it was asked for by: the kernel wants a directory, and later lookups of `latest` may
+ * well find a link. */
+static int mint(struct call *c, const struct catalog_dir *model, const char *name, mode_t mode, struct fuse_entry_param *e)
+{
+	struct catalog_version v;
+	int r = registry_mint(c->fs->registry, &c->who, model->id, name, mode & 07777, &v, &c->fault);
+
+	if (r == 0)
+		r = draft_version_entry(c->fs, &v, e);
+	if (r == 0 && name[0] != 'v')
+		e->entry_timeout = TIMEOUT_LINK;
+	return r;
+}
+
+static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e)
+{
+	struct catalog_dir dir, made;
+	int r = layout_dir_get(c->fs, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (dir.is_model)
+		return mint(c, &dir, name, mode, e);
+	r = registry_dir_make(c->fs->registry, &c->who, dir.id, name, mode & DIR_BITS, &made, &c->fault);
+	if (r == 0)
+		layout_dir_entry(&made, e);
+	return r;
+}
+
+static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
+{
+	struct catalog_dir dir;
+	struct registry_child child;
+	int r = layout_dir_get(c->fs, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (!dir.is_model)
+		return registry_dir_remove(c->fs->registry, dir.id, name, &c->fault);
+	r = registry_child_find(c->fs->registry, dir.id, name, &c->who, &child);
+	if (r < 0)
+		return r;
+	if (child.kind != REGISTRY_VERSION)
+		return -ENOTDIR;
+	if (child.version.state != CATALOG_DRAFT) {
+		c->subject = node_make(NODE_VERSION, (uint64_t)child.version.id);
+		return committed_refuse(c, c->subject);
+	}
+	return registry_discard(c->fs->registry, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
+}
+
+static int layout_unlink(struct call *c, fuse_ino_t parent, const char *name)
+{
+	struct catalog_dir dir;
+	int r = layout_dir_get(c->fs, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (dir.is_model)
+		return registry_alias_drop(c->fs->registry, &c->who, dir.id, name, &c->fault);
+	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)
+		return call_refuse(c, &versions_ops, NODE_VERSIONS_JSON);
+	return -ENOENT;
+}
+
+static int layout_symlink(struct call *c, fuse_ino_t parent, const char *name, const char *target, struct fuse_entry_param *e)
+{
+	struct catalog_dir dir;
+	struct catalog_alias a;
+	int r = layout_dir_get(c->fs, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (!dir.is_model)
+		return layout_refuse(c, parent);
+	r = registry_alias_set(c->fs->registry, &c->who, dir.id, name, target, &a, &c->fault);
+	if (r == 0)
+		link_entry(node_make(NODE_ALIAS, (uint64_t)a.id), &dir, a.number, a.set_ns, e);
+	return r;
+}
+
+static int layout_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags)
+{
+	struct catalog_dir dir;
+	int r = layout_dir_get(c->fs, parent, &dir);
+
+	if (r < 0)
+		return r;
+	if (flags & ~(unsigned)RENAME_NOREPLACE)
+		return -EINVAL;
+	if (dir.is_model && parent == newparent)
+		return registry_alias_rename(c->fs->registry, &c->who, dir.id, name, newname, flags & RENAME_NOREPLACE, &c->fault);
+	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)
+		return call_refuse(c, &versions_ops, NODE_VERSIONS_JSON);
+	fault_set(&c->fault, EPERM, "%s keeps its place: versions and models are recorded by their paths, and an alias belongs to its model", name);
+	c->fault.verdict = VERDICT_PLACE;
+	return -EPERM;
+}
+
+const struct node_ops layout_ops = {
+	.lookup = layout_lookup,
+	.getattr = layout_getattr,
+	.setattr = layout_setattr,
+	.mkdir = layout_mkdir,
+	.rmdir = layout_rmdir,
+	.unlink = layout_unlink,
+	.symlink = layout_symlink,
+	.rename = layout_rename,
+	.readdir = layout_readdir,
+};

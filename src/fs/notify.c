@@ -1,0 +1,153 @@
+/* Tells the kernel what to forget after a commit or a discard.
+ *
+ * The kernel takes the locks of directories for it, which a process may hold that waits for an answer of ours: so this has a queue and a thread of its own,
+ * and nothing ever waits for it. It follows that a caller may see its old entries for a moment after a commit: for at most their short timeouts, and
+ * what they lead to answers as committed. */
+#include "session.h"
+
+#include <errno.h>
+#include <mintfs/cleanup.h>
+#include <stdio.h>
+#include <string.h>
+
+struct item {
+	struct item *next;
+	struct registry_event event;
+};
+
+struct notify {
+	struct fs *fs;
+	pthread_t thread;
+	pthread_mutex_t lock; /* the rest; never held while the kernel is told */
+	pthread_cond_t work;
+	struct item *head, *tail;
+	bool started, stopping, stopped;
+};
+
+int notify_new(struct fs *fs, struct notify **ret)
+{
+	struct notify *n = calloc(1, sizeof *n);
+
+	if (!n)
+		return -ENOMEM;
+	n->fs = fs;
+	pthread_mutex_init(&n->lock, NULL);
+	pthread_cond_init(&n->work, NULL);
+	*ret = n;
+	return 0;
+}
+
+/* -ENOENT: the kernel does not know the name, which is as good. */
+static void forget_name(fuse_ino_t parent, const char *name, void *arg)
+{
+	struct fs *fs = arg;
+	int r = fuse_lowlevel_notify_inval_entry(fs->session, parent, name, strlen(name));
+
+	if (r < 0 && r != -ENOENT)
+		log_debug(fs->log, "cannot invalidate %s in node %#llx: %s", name, (unsigned long long)parent, strerror(-r));
+}
+
+static void tell(struct fs *fs, const struct registry_event *e)
+{
+	char name[16];
+
+	draft_nodes_gone(fs->draft_nodes, e->version_id, forget_name, fs);
+	fuse_lowlevel_notify_inval_inode(fs->session, node_make(NODE_VERSION, (uint64_t)e->version_id), -1, 0); /* -1: attributes only */
+	if (e->kind == REGISTRY_DISCARDED) {
+		snprintf(name, sizeof name, "v%u", e->number);
+		forget_name(node_of_dir(e->model_id), name, fs);
+	}
+}
+
+static void *notify_main(void *arg)
+{
+	struct notify *n = arg;
+
+	pthread_mutex_lock(&n->lock);
+	for (;;) {
+		while (!n->head && !n->stopping)
+			pthread_cond_wait(&n->work, &n->lock);
+		if (n->stopping)
+			break;
+		struct item *it = n->head;
+		n->head = it->next;
+		pthread_mutex_unlock(&n->lock);
+		tell(n->fs, &it->event);
+		free(it);
+		pthread_mutex_lock(&n->lock);
+	}
+	n->stopped = true;
+	pthread_mutex_unlock(&n->lock);
+	return NULL;
+}
+
+/* The caller has blocked the signals that end the program; the thread inherits that. */
+int notify_start(struct notify *n)
+{
+	SCOPED_LOCK(&n->lock);
+
+	n->stopping = n->stopped = false;
+	int r = pthread_create(&n->thread, NULL, notify_main, n);
+	n->started = r == 0;
+	return -r;
+}
+
+void notify_version(struct notify *n, const struct registry_event *e)
+{
+	struct item *it = malloc(sizeof *it);
+
+	if (!it) /* the timeouts of the entries will do */
+		return;
+	*it = (struct item){.event = *e};
+	SCOPED_LOCK(&n->lock);
+	if (!n->started || n->stopping) {
+		free(it);
+		return;
+	}
+	if (n->head)
+		n->tail->next = it;
+	else
+		n->head = it;
+	n->tail = it;
+	pthread_cond_signal(&n->work);
+}
+
+void notify_stop_begin(struct notify *n)
+{
+	SCOPED_LOCK(&n->lock);
+
+	n->stopping = true;
+	pthread_cond_signal(&n->work);
+}
+
+bool notify_stopped(struct notify *n)
+{
+	SCOPED_LOCK(&n->lock);
+	return !n->started || n->stopped;
+}
+
+void notify_stop_end(struct notify *n)
+{
+	bool started;
+	{
+		SCOPED_LOCK(&n->lock);
+		started = n->started;
+		n->started = false;
+	}
+	if (started)
+		pthread_join(n->thread, NULL);
+	while (n->head) {
+		struct item *it = n->head;
+		n->head = it->next;
+		free(it);
+	}
+}
+
+void notify_free(struct notify *n)
+{
+	if (!n)
+		return;
+	pthread_cond_destroy(&n->work);
+	pthread_mutex_destroy(&n->lock);
+	free(n);
+}

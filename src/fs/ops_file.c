@@ -1,0 +1,220 @@
+/* The handlers for the content of files. They work on the open file alone: its class is not asked again. */
+#include "session.h"
+
+#include <errno.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COPY_MAX (64UL << 20) /* of one copy_file_range: the caller goes on from there, and can be interrupted */
+#define SET_ID_BITS (S_ISUID | S_ISGID)
+
+static int route(struct call *c, fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+	int r = open_file_route(c->fs, c->req, ino, open_file_of(fi));
+
+	if (r < 0)
+		open_file_end(c->fs, open_file_of(fi));
+	return r;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct call c;
+	const struct node_ops *ops;
+	int r = call_begin_at(&c, req, ino, NULL, &ops);
+
+	if (r == 0)
+		r = ops->open ? ops->open(&c, ino, fi) : -EISDIR;
+	if (r == 0)
+		r = route(&c, ino, fi);
+	if (r < 0)
+		call_fail(&c, ino, r);
+	else if (open_reply(req, fi, open_file_of(fi)->backing_id) != 0) /* interrupted: no RELEASE will come */
+		open_file_end(c.fs, open_file_of(fi));
+}
+
+/* name "/": an unnamed file (channel.c). ENOSYS would tell the kernel never to ask again. */
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct call c;
+	const struct node_ops *ops;
+	struct fuse_entry_param e = {0};
+	int r = call_begin_at(&c, req, parent, name, &ops);
+
+	if (r == 0)
+		r = ops->create ? ops->create(&c, parent, name, mode & ~(mode_t)SET_ID_BITS, fi, &e) : call_refuse(&c, ops, parent);
+	if (r == -ENOSYS || (r == -EISDIR && strcmp(name, "/") == 0))
+		r = -EOPNOTSUPP;
+	if (r == 0) {
+		r = route(&c, e.ino, fi);
+		if (r < 0)
+			node_forget(c.fs, e.ino, 1);
+	}
+	if (r < 0) {
+		call_fail(&c, parent, r);
+	} else if (open_reply_create(req, &e, fi, open_file_of(fi)->backing_id) != 0) {
+		open_file_end(c.fs, open_file_of(fi));
+		node_forget(c.fs, e.ino, 1);
+	}
+}
+
+static void read_text(fuse_req_t req, const struct open_file *of, size_t size, off_t off)
+{
+	size_t left = (uint64_t)off < of->text_len ? of->text_len - (size_t)off : 0;
+
+	fuse_reply_buf(req, left ? of->text + off : NULL, left < size ? left : size);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	const struct open_file *of = open_file_of(fi);
+	auto_free char *data = NULL;
+	ssize_t n;
+
+	if (of->fd < 0) {
+		read_text(req, of, size, off);
+		return;
+	}
+	data = malloc(size);
+	n = data ? sys_pread_full(of->fd, data, size, off) : -ENOMEM;
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_buf(req, data, (size_t)n);
+}
+
+/* What was written before an error counts; the error comes with the next write. */
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	const struct open_file *of = open_file_of(fi);
+	size_t done = 0;
+	ssize_t n = 0;
+
+	while (done < size) {
+		n = of->fd >= 0 ? sys_pwrite(of->fd, data + done, size - done, off + (off_t)done) : -EBADF;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	if (n < 0 && done == 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, done);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	open_file_end(fuse_req_userdata(req), open_file_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+struct fsync_job {
+	struct call c;
+	const struct open_file *of; /* its RELEASE comes after our reply */
+	bool datasync;
+};
+
+static int sync_file(struct fs *fs, const struct open_file *of, bool datasync)
+{
+	int r = registry_draft_anchor(fs->registry, of->version_id);
+
+	if (r < 0)
+		return r;
+	return datasync ? sys_fdatasync(of->fd) : sys_fsync(of->fd);
+}
+
+static void fsync_run(void *arg)
+{
+	auto_free struct fsync_job *j = arg;
+	int r = sync_file(j->c.fs, j->of, j->datasync);
+
+	if (r < 0)
+		call_fail(&j->c, j->of->ino, r);
+	else
+		fuse_reply_err(j->c.req, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fsync_job *j;
+	const struct open_file *of = open_file_of(fi);
+
+	if (!of->is_draft) { /* durable since its commit */
+		fuse_reply_err(req, 0);
+		return;
+	}
+	j = calloc(1, sizeof *j);
+	if (!j) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	call_begin(&j->c, req);
+	j->of = of;
+	j->datasync = datasync != 0;
+	int r = fs_pool_run(j->c.fs, FS_POOL_SYNC, fsync_run, j);
+	if (r < 0) {
+		free(j);
+		fuse_reply_err(req, -r);
+	}
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	const struct open_file *of = open_file_of(fi);
+	int r = of->fd >= 0 ? sys_fallocate(of->fd, mode, off, len) : -EBADF;
+
+	/* ENOSYS would switch it off for good, and a file system below that lacks one mode may have another */
+	fuse_reply_err(req, r == -ENOSYS ? EOPNOTSUPP : -r);
+}
+
+/* The kernel asks for SEEK_DATA and SEEK_HOLE only. */
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	const struct open_file *of = open_file_of(fi);
+	off_t r;
+
+	if (of->fd >= 0) {
+		r = lseek(of->fd, off, whence);
+	} else if ((uint64_t)off >= of->text_len) {
+		errno = ENXIO;
+		r = -1;
+	} else {
+		r = whence == SEEK_DATA ? off : (off_t)of->text_len;
+	}
+	if (r < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, r);
+}
+
+/* Both are plain files of the store's file system, so that it may share the blocks. Where it cannot the kernel copies by reading and writing. */
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+	struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	const struct open_file *in = open_file_of(fi_in), *out = open_file_of(fi_out);
+	ssize_t n;
+
+	if (in->fd < 0 || out->fd < 0 || !out->writable) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
+	n = copy_file_range(in->fd, &off_in, out->fd, &off_out, len < COPY_MAX ? len : COPY_MAX, 0);
+	if (n < 0)
+		fuse_reply_err(req, errno == ENOSYS || errno == EINVAL ? EOPNOTSUPP : errno);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fuse_req_userdata(req);
+	struct statvfs st;
+	int r = sys_statvfs(registry_store_dirfd(fs->registry), &st);
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,297 @@
+/* The life of a drive: made, mounted, served, unmounted.
+ *
+ * The signals that end it are blocked in the thread that calls fs_new, and so in all threads that are made from then on; only the thread in fs_serve takes
+ * them, while it waits in libfuse's loop (which a signal taken by another thread would not wake).
+ *
+ * Ending, in this order: the loop; the notifier, while requests are still answered (it may wait in the kernel for a lock that a waiting process
+ * holds); the pool, whose jobs reply; the mount; open files and nodes that the kernel never gave back. */
+#include "session.h"
+
+#include <errno.h>
+#include <mintfs/cleanup.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define LOOP_THREADS 16
+#define MAX_WRITE (1U << 20)
+#define MAX_READAHEAD (8U << 20) /* the kernel takes the least of this and what the device allows */
+#define MAX_BACKGROUND 64        /* readahead and asynchronous requests under way */
+#define STOP_POLL_MS 20
+
+static void end_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
+static int copy_text(const char *from, char **to)
+{
+	*to = strdup(from ? from : "");
+	return *to ? 0 : -ENOMEM;
+}
+
+int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
+{
+	struct fs *fs = calloc(1, sizeof *fs);
+	sigset_t set;
+	int r;
+
+	if (!fs)
+		return fault_set(f, ENOMEM, "cannot prepare the drive: out of memory");
+	end_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, &fs->old_signals);
+	fs->read_only = o->read_only;
+	fs->allow_other = o->allow_other;
+	fs->debug = o->debug;
+	fs->log = o->log;
+	fs->uid = getuid();
+	fs->gid = getgid();
+	fs->channel.ready = o->ready;
+	fs->channel.ready_arg = o->ready_arg;
+	open_table_init(&fs->opens);
+	passthrough_init(&fs->passthrough);
+	fs->passthrough.switched_off = o->no_passthrough;
+	errors_init(&fs->errors);
+	versions_cache_init(&fs->versions);
+	pthread_mutex_init(&fs->listings_lock, NULL);
+	r = fs->passthrough.routes ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
+	if (r == 0)
+		r = copy_text(o->fsname, &fs->fsname);
+	if (r == 0)
+		r = notify_new(fs, &fs->notify);
+	if (r < 0) {
+		fs_free(fs);
+		return fault_set(f, -r, "cannot prepare the drive: %s", strerror(-r));
+	}
+	*ret = fs;
+	return 0;
+}
+
+void fs_free(struct fs *fs)
+{
+	if (!fs)
+		return;
+	notify_free(fs->notify);
+	versions_cache_release(&fs->versions);
+	errors_release(&fs->errors);
+	passthrough_release(&fs->passthrough);
+	pthread_cond_destroy(&fs->opens.released);
+	pthread_mutex_destroy(&fs->opens.lock);
+	pthread_mutex_destroy(&fs->listings_lock);
+	free(fs->mountpoint);
+	free(fs->fsname);
+	pthread_sigmask(SIG_SETMASK, &fs->old_signals, NULL);
+	free(fs);
+}
+
+void fs_registry_event(const struct registry_event *e, void *arg)
+{
+	struct fs *fs = arg;
+	notify_version(fs->notify, e);
+}
+
+struct registry *fs_registry(struct fs *fs) { return fs->registry; }
+struct log *fs_log(struct fs *fs) { return fs->log; }
+bool fs_is_read_only(const struct fs *fs) { return fs->read_only || registry_read_only(fs->registry); }
+struct draft_nodes *fs_draft_nodes(struct fs *fs) { return fs->draft_nodes; }
+uid_t fs_owner_uid(const struct fs *fs) { return fs->uid; }
+gid_t fs_owner_gid(const struct fs *fs) { return fs->gid; }
+
+/* Wishes reached libfuse by other words before 3.17. */
+static void want(struct fuse_conn_info *conn, unsigned cap, bool on)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+	if (on)
+		fuse_set_feature_flag(conn, cap);
+	else
+		fuse_unset_feature_flag(conn, cap);
+#else
+	if (on && (conn->capable & cap))
+		conn->want |= cap;
+	else
+		conn->want &= ~cap;
+#endif
+}
+
+/* Not wanted, and why:
+ *   WRITEBACK_CACHE   where there is passthrough: it would switch it off
+ *   CACHE_SYMLINKS    the target of `latest` depends on who asks
+ *   EXPORT_SUPPORT    a draft's nodes cannot be found again once the kernel forgot them
+ *   HANDLE_KILLPRIV   there is nothing to kill; see channel.c for its better successor
+ *   DONT_MASK         the kernel's umask is right
+ * Splice is not offered at all: see channel_attach. */
+void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+	bool direct = passthrough_decide(&fs->passthrough, registry_store_dirfd(fs->registry), atomic_load(&fs->channel.offered) & BIT_PASSTHROUGH);
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+	want(conn, FUSE_CAP_PASSTHROUGH, direct);
+	conn->max_backing_stack_depth = 1;
+#else
+	atomic_store(&fs->channel.passthrough, direct);
+#endif
+	log_info(fs->log, "data path: %s%s", direct ? "passthrough" : "by the daemon: ", direct ? "" : fs->passthrough.reason);
+	conn->max_write = MAX_WRITE;
+	if (conn->max_readahead > MAX_READAHEAD)
+		conn->max_readahead = MAX_READAHEAD;
+	conn->max_background = MAX_BACKGROUND;
+	conn->time_gran = 1;
+	want(conn, FUSE_CAP_ASYNC_READ, true);
+	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, true);
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA, true); /* a draft that another mount serves changes behind this kernel's back */
+	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
+	want(conn, FUSE_CAP_READDIRPLUS, true);
+	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
+	want(conn, FUSE_CAP_WRITEBACK_CACHE, !direct && !fs->read_only);
+	want(conn, FUSE_CAP_CACHE_SYMLINKS, false);
+	want(conn, FUSE_CAP_EXPORT_SUPPORT, false);
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
+	want(conn, FUSE_CAP_DONT_MASK, false);
+}
+
+/* Open files of trainers are open files here. */
+static void raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int add_options(const struct fs *fs, struct fuse_args *args)
+{
+	auto_free char *opts = NULL;
+	auto_free char *fsname = NULL;
+	int bad;
+
+	if (asprintf(&fsname, "fsname=%s", fs->fsname[0] ? fs->fsname : "mintfs") < 0) {
+		fsname = NULL;
+		return -ENOMEM;
+	}
+	bad = fuse_opt_add_opt_escaped(&opts, fsname) | fuse_opt_add_opt(&opts, "subtype=mintfs,default_permissions,nosuid,nodev");
+	if (fs->allow_other)
+		bad |= fuse_opt_add_opt(&opts, "allow_other");
+	if (fs->read_only)
+		bad |= fuse_opt_add_opt(&opts, "ro");
+	bad |= fuse_opt_add_arg(args, "mintfs") | fuse_opt_add_arg(args, "-o") | fuse_opt_add_arg(args, opts);
+	if (fs->debug)
+		bad |= fuse_opt_add_arg(args, "-d");
+	return bad ? -ENOMEM : 0;
+}
+
+static int mount_session(struct fs *fs, struct fault *f)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int r = add_options(fs, &args);
+
+	if (r == 0) {
+		fs->session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
+		r = fs->session ? 0 : -EINVAL;
+	}
+	fuse_opt_free_args(&args);
+	if (r < 0)
+		return fault_set(f, -r, "cannot prepare a FUSE session: %s", strerror(-r));
+	errno = 0;
+	if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
+		int error = errno != 0 ? errno : EIO;
+		return fault_set(f, error, "cannot mount at %s: %s%s", fs->mountpoint, strerror(error),
+			fs->allow_other && fs->uid != 0 ? " (allow_other needs user_allow_other in /etc/fuse.conf)" : "");
+	}
+	r = channel_attach(&fs->channel, fs->session);
+	if (r < 0)
+		return fault_set(f, -r, "cannot take over the channel to the kernel: %s", strerror(-r));
+	return 0;
+}
+
+static int run_loop(struct fs *fs)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	sigset_t set;
+	int r;
+
+	if (!config)
+		return -ENOMEM;
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	fuse_loop_cfg_set_max_threads(config, LOOP_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS); /* none ends for being idle: they come and go at a price */
+	end_signals(&set);
+	if (fuse_set_signal_handlers(fs->session) != 0) {
+		fuse_loop_cfg_destroy(config);
+		return -EIO;
+	}
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	r = fuse_session_loop_mt(fs->session, config);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	fuse_remove_signal_handlers(fs->session);
+	fuse_loop_cfg_destroy(config);
+	if (r > 0)
+		log_info(fs->log, "ending on signal %d", r);
+	return r > 0 ? 0 : r;
+}
+
+/* Answers requests until the notifier is out of the kernel. */
+static void stop_notify(struct fs *fs)
+{
+	struct fuse_buf buf = {0};
+
+	notify_stop_begin(fs->notify);
+	fuse_session_reset(fs->session);
+	while (!notify_stopped(fs->notify)) {
+		struct pollfd p = {.fd = fuse_session_fd(fs->session), .events = POLLIN};
+		if (poll(&p, 1, STOP_POLL_MS) > 0 && (p.revents & POLLIN) && fuse_session_receive_buf(fs->session, &buf) > 0)
+			fuse_session_process_buf(fs->session, &buf);
+	}
+	free(buf.mem);
+	notify_stop_end(fs->notify);
+}
+
+static void end_session(struct fs *fs)
+{
+	if (fs->session) {
+		fuse_session_unmount(fs->session);
+		fuse_session_destroy(fs->session);
+	}
+	fs->session = NULL;
+	if (fs->draft_nodes) {
+		open_table_release(fs, &fs->opens);
+		listings_release(fs);
+		draft_nodes_free(fs->draft_nodes);
+	}
+	fs->draft_nodes = NULL;
+	fs->registry = NULL;
+}
+
+int fs_serve(struct fs *fs, struct registry *reg, struct fault *f)
+{
+	int r;
+
+	raise_file_limit();
+	fs->registry = reg;
+	r = draft_nodes_new(fs, &fs->draft_nodes);
+	if (r < 0) {
+		end_session(fs);
+		return fault_set(f, -r, "cannot prepare the drive: %s", strerror(-r));
+	}
+	r = mount_session(fs, f);
+	if (r == 0) {
+		r = pool_start(fs);
+		if (r == 0)
+			r = notify_start(fs->notify);
+		if (r == 0)
+			r = run_loop(fs);
+		if (r < 0)
+			fault_set(f, -r, "serving %s: %s", fs->mountpoint, strerror(-r));
+		stop_notify(fs);
+		pool_stop(fs);
+	}
+	end_session(fs);
+	return r;
+}

@@ -1,0 +1,187 @@
+/* The inside of a drive: what belongs to a session, for the files of this room. Classes of nodes use node.h alone. */
+#ifndef MINTFS_FS_SESSION_H
+#define MINTFS_FS_SESSION_H
+
+#include "node.h"
+#include <mintfs/fs.h>
+#include <mintfs/util.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+/* ---- errors.c: the newest refusals, for user.mintfs.error ---- */
+#define ERRORS_KEPT 64
+struct error_ring {
+	pthread_mutex_t lock; /* the rest */
+	unsigned used, next;
+	int64_t newest_ns; /* when `newest` was said first; 0: never */
+	char newest[FAULT_TEXT_MAX];
+	struct error_kept { fuse_ino_t ino; char text[FAULT_TEXT_MAX]; } kept[ERRORS_KEPT];
+};
+void errors_init(struct error_ring *e);
+void errors_release(struct error_ring *e);
+bool errors_keep(struct error_ring *e, fuse_ino_t ino, const char *text); /* false: the same was said a moment ago (rm -r), so the log need not hear it */
+void errors_drop(struct error_ring *e, fuse_ino_t ino); /* something was done there: the old refusal is history */
+int errors_find(struct error_ring *e, fuse_ino_t ino, char out[FAULT_TEXT_MAX]); /* -ENOENT */
+
+/* ---- channel.c: what goes to and from the kernel, before libfuse sees it ---- */
+struct channel {
+	void (*ready)(void *arg); /* called once, when the reply to INIT is written */
+	void *ready_arg;
+	_Atomic uint64_t init_unique; /* of the INIT request until it is answered; 0 */
+	_Atomic uint64_t offered;     /* what the kernel offered in it: FUSE_… bits of linux/fuse.h, upper half from flags2 */
+	_Atomic bool passthrough;     /* to be told to the kernel in the reply to INIT */
+	_Atomic unsigned order;       /* for the thread sanitizer only */
+};
+/* Takes over the reading and writing of a session that was mounted. The session's userdata must be the fs. */
+int channel_attach(struct channel *ch, struct fuse_session *se);
+#define BIT_PASSTHROUGH (1ULL << 37) /* FUSE_PASSTHROUGH of linux/fuse.h, Linux 6.9 */
+
+/* ---- passthrough.c: file data without the daemon ---- */
+struct passthrough {
+	bool switched_off; /* by mount option */
+	pthread_mutex_t lock; /* the rest */
+	bool enabled;
+	char reason[160];     /* why it is not enabled */
+	struct map64 *routes; /* open nodes: how each is served */
+};
+void passthrough_init(struct passthrough *p);
+void passthrough_release(struct passthrough *p);
+bool passthrough_decide(struct passthrough *p, int store_fd, bool offered); /* at INIT */
+bool passthrough_enabled(struct passthrough *p, char *reason, size_t size); /* reason may be NULL; "" where enabled */
+/* An open of a node of the kernel, served by descriptor fd (-1: has no file): *ret_backing_id is 0 where the daemon serves it. -ENOMEM. */
+int passthrough_begin(struct fs *fs, fuse_req_t req, fuse_ino_t ino, int fd, int *ret_backing_id);
+void passthrough_end(struct fs *fs, fuse_ino_t ino); /* for each begin, at its release */
+
+/* ---- open_reply.c ---- */
+/* As fuse_reply_open and fuse_reply_create, with a backing id (0: none). */
+int open_reply(fuse_req_t req, const struct fuse_file_info *fi, int backing_id);
+int open_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi, int backing_id);
+
+/* ---- notify.c: invalidations, from a thread of their own ---- */
+struct notify;
+int notify_new(struct fs *fs, struct notify **ret);
+int notify_start(struct notify *n);
+void notify_version(struct notify *n, const struct registry_event *e); /* never blocks; does nothing unless started */
+void notify_stop_begin(struct notify *n); /* drops what is queued; the thread may still wait in the kernel */
+bool notify_stopped(struct notify *n);
+void notify_stop_end(struct notify *n);
+void notify_free(struct notify *n);
+
+/* ---- open.c ---- */
+struct open_table {
+	pthread_mutex_t lock; /* the list, and the links in its members */
+	pthread_cond_t released;
+	struct open_entry *first;
+};
+void open_table_init(struct open_table *t);
+/* Decides how the data of a just opened file go, for node `ino` of the kernel: the one place for that. -ENOMEM. */
+int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_file *of);
+void open_table_release(struct fs *fs, struct open_table *t); /* ends what the kernel never released (a connection that was cut) */
+/* close() does not wait for RELEASE: waits up to ms until no file of the version is open for writing, so that a commit right after the last close is
+ * not refused as busy. */
+void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
+
+/* ---- ops_dir.c ---- */
+void listings_release(struct fs *fs); /* ends what the kernel never released */
+
+/* ---- versions_node.c ---- */
+struct versions_cache {
+	pthread_mutex_t lock; /* the rest; never held over a call of the registry */
+	char *text;           /* owned; NULL: nothing yet */
+	size_t len;
+	int64_t stamp, changed_ns;
+};
+void versions_cache_init(struct versions_cache *v);
+void versions_cache_release(struct versions_cache *v);
+int versions_entry(struct fs *fs, struct fuse_entry_param *e);
+
+struct fs {
+	/* fixed by fs_new */
+	char *mountpoint, *fsname;
+	bool read_only, allow_other, debug;
+	struct log *log;
+	uid_t uid;
+	gid_t gid;
+	sigset_t old_signals; /* the mask of the caller of fs_new, for fs_free */
+	struct notify *notify;
+
+	/* fixed while it serves */
+	struct registry *registry;
+	struct fuse_session *session;
+	struct draft_nodes *draft_nodes;
+	struct workq *long_pool, *sync_pool;
+
+	/* with locks of their own; of these, none is held while another is taken */
+	struct channel channel;
+	struct passthrough passthrough;
+	struct open_table opens;
+	struct error_ring errors;
+	struct versions_cache versions;
+	pthread_mutex_t listings_lock; /* the list, and the links in its members */
+	struct listing *listings;
+};
+
+/* ---- pool.c: what may take long, off the threads that read requests ---- */
+enum fs_pool { FS_POOL_LONG /* commit, discard */, FS_POOL_SYNC /* fsync */ };
+int pool_start(struct fs *fs);
+void pool_stop(struct fs *fs); /* runs what is queued */
+int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg); /* -ENOMEM, -ESHUTDOWN */
+
+/* ---- call.c: a request from its beginning to its one reply ---- */
+void call_begin(struct call *c, fuse_req_t req);
+/* As call_begin, and finds the class of the node; a name (NULL: none) must fit. */
+int call_begin_at(struct call *c, fuse_req_t req, fuse_ino_t ino, const char *name, const struct node_ops **ret);
+/* Replies: each ends the request. r: 0 or -errno; on failure the sentence is logged and kept with c->subject, or else with ino. */
+void call_fail(struct call *c, fuse_ino_t ino, int r);
+void call_reply_err(struct call *c, fuse_ino_t ino, int r); /* 0 too: the answer of unlink, rename … */
+void call_reply_entry(struct call *c, fuse_ino_t ino, int r, const struct fuse_entry_param *e);
+void call_reply_attr(struct call *c, fuse_ino_t ino, int r, const struct stat *st, double timeout);
+/* A change that the class has no function for. */
+int call_refuse(struct call *c, const struct node_ops *ops, fuse_ino_t ino);
+void node_forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup);
+
+/* ---- node.c and classes ---- */
+int64_t node_dir_id(fuse_ino_t ino);     /* catalog id of a DIR node or the root */
+fuse_ino_t node_of_dir(int64_t dir_id);
+int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size); /* relative to the root of the drive; -EOPNOTSUPP for drafts' entries */
+/* Attributes every class starts from: zeroed, with number, mode, owner, times and no blocks. */
+void node_stat(fuse_ino_t ino, mode_t mode, uid_t uid, gid_t gid, int64_t mtime_ns, struct stat *st);
+void node_entry(const struct stat *st, double entry_timeout, double attr_timeout, struct fuse_entry_param *e); /* ino is st_ino */
+/* Does a setattr leave everything as it is? Times never do. */
+bool node_setattr_is_nothing(const struct stat *now, const struct stat *to, int to_set);
+#define NODE_SET_TIMES (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
+int committed_refuse(struct call *c, fuse_ino_t ino); /* -EROFS with the sentence */
+int layout_refuse(struct call *c, fuse_ino_t ino);    /* -EPERM: a file outside a version */
+int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret); /* -ENOENT where it was removed */
+void layout_dir_entry(const struct catalog_dir *d, struct fuse_entry_param *e);
+int layout_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e);
+int layout_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi); /* layout_list.c */
+/* Attributes of the links of a model; dir is the model's. number: of the version it leads to. */
+void link_entry(fuse_ino_t ino, const struct catalog_dir *dir, uint32_t number, int64_t mtime_ns, struct fuse_entry_param *e);
+
+/* ---- handlers, for the table in ops.c ---- */
+extern const struct fuse_lowlevel_ops fs_ops;
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+	struct fuse_file_info *fi_out, size_t len, int flags);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+void op_init(void *userdata, struct fuse_conn_info *conn);
+
+#endif

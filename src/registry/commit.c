@@ -1,0 +1,387 @@
+/* Commit: a draft becomes a version.
+ *
+ *   freeze → scan → check → hash → metadata.json → bytes and names into blobs/ → one catalog transaction → staging tree away → seal
+ *
+ * Each step is durable before the next. Until the transaction nothing in the draft's tree is touched (a metadata.json of ours is prepared beside it), so
+ * thawing it is all that a failure needs, and a crash not even that; from the transaction on the version is committed whatever happens:
+ * what is left to do is done again by the next mount. Blobs are sealed last, for an immutable file could not lose its name in the tree. */
+#include "commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+static void work_release(struct commit_work *w)
+{
+	draft_tree_release(&w->tree);
+	metadata_release(&w->metadata);
+	free(w->items);
+	free(w->entries);
+	free(w->metrics);
+}
+
+/* ---- bytes and names ---- */
+
+static int put_blobs(struct commit_work *w)
+{
+	struct draft_tree *t = &w->tree;
+	if (!w->items && !(w->items = calloc(t->n ? t->n : 1, sizeof *w->items)))
+		return -ENOMEM;
+	w->n_items = 0;
+	for (size_t i = 0; i < t->n; i++) {
+		const struct draft_entry *e = &t->entries[i];
+		bool ours = w->generated == (int64_t)i;
+		if (e->type == DRAFT_FILE && e->inode == (int64_t)i)
+			w->items[w->n_items++] = (struct blob_item){.dirfd = ours ? w->r->dirfd : draft_root(w->d), .path = ours ? w->generated_path : e->path,
+				.id = e->blob, .size = e->size};
+	}
+	return blob_put_batch(w->r->blobs, w->items, w->n_items, w->f);
+}
+
+/* ---- the transaction ---- */
+
+static int build_entries(struct commit_work *w)
+{
+	struct draft_tree *t = &w->tree;
+	w->entries = calloc(t->n ? t->n : 1, sizeof *w->entries);
+	if (!w->entries)
+		return -ENOMEM;
+	for (size_t i = 0; i < t->n; i++) {
+		const struct draft_entry *e = &t->entries[i];
+		struct catalog_entry *to = &w->entries[i];
+		*to = (struct catalog_entry){.name = e->name, .target = e->target, .uid = e->uid, .gid = e->gid, .size = e->size, .blocks = e->blocks,
+			.mtime_ns = e->mtime_ns, .nlink = e->nlink, .parent = e->parent, .first_child = e->first_child, .n_children = e->n_children, .inode = e->inode,
+			.blob = e->blob};
+		to->type = e->type == DRAFT_FILE ? CATALOG_FILE : e->type == DRAFT_DIRECTORY ? CATALOG_DIRECTORY : CATALOG_SYMLINK;
+		to->mode = e->type == DRAFT_SYMLINK ? 0777 : e->mode & (e->type == DRAFT_DIRECTORY ? 03555 : 0555);
+	}
+	return 0;
+}
+
+static int build_metrics(struct commit_work *w)
+{
+	w->metrics = calloc(w->metadata.n_metrics ? w->metadata.n_metrics : 1, sizeof *w->metrics);
+	if (!w->metrics)
+		return -ENOMEM;
+	for (unsigned i = 0; i < w->metadata.n_metrics; i++)
+		if (strlen(w->metadata.metrics[i].name) < CATALOG_NAME_MAX)
+			w->metrics[w->n_metrics++] = (struct catalog_metric){w->metadata.metrics[i].name, w->metadata.metrics[i].value};
+	return 0;
+}
+
+/* The model's metric: the one that the newest commit to name one names; else the first metric of the first commit that has any. */
+static int choose_best(struct catalog_conn *conn, const struct commit_work *w)
+{
+	const struct metadata *md = &w->metadata;
+	struct catalog_model m;
+	if (!md->best_name || md->best_mode == METADATA_BEST_UNKNOWN || strlen(md->best_name) >= CATALOG_NAME_MAX)
+		return 0;
+	int rc = catalog_model_get(conn, w->v.model_id, &m);
+	if (rc < 0 || (!md->best_named && m.best_metric[0]))
+		return rc;
+	text_copy(m.best_metric, sizeof m.best_metric, md->best_name);
+	m.best_mode = (int)md->best_mode;
+	m.best_named = md->best_named;
+	return catalog_model_update(conn, &m);
+}
+
+/* A sweep may have run since the blobs were put: within the transaction, hence under the store's lock, they must be there. */
+static int blobs_still_there(const struct commit_work *w)
+{
+	for (size_t i = 0; i < w->n_items; i++) {
+		uint64_t size = 0;
+		int rc = blob_size(w->r->blobs, &w->items[i].id, &size);
+		if (rc < 0 && rc != -ENOENT)
+			return rc;
+		if (rc < 0 || size != w->items[i].size)
+			return -EAGAIN;
+	}
+	return 0;
+}
+
+static int commit_write(struct catalog_conn *conn, void *arg)
+{
+	struct commit_work *w = arg;
+	const struct draft_tree *t = &w->tree;
+	int rc = blobs_still_there(w);
+	if (rc < 0)
+		return rc;
+	struct catalog_commit c = {.version_id = w->v.id, .committed_ns = time_now_ns(), .mtime_ns = timespec_ns(t->root.st_mtim), .uid = t->root.st_uid,
+		.gid = t->root.st_gid, .mode = t->root.st_mode & 03555, .size = t->size, .n_files = t->n_files, .n_dirs = t->n_top_dirs, .n_top = (uint32_t)t->n_top,
+		.message = w->message, .metrics_summary = w->metadata.metrics_summary ? w->metadata.metrics_summary : "{}", .entries = w->entries, .n_entries = t->n,
+		.metrics = w->metrics, .n_metrics = w->n_metrics};
+	rc = catalog_version_commit(conn, &c);
+	if (rc == 0)
+		rc = catalog_version_set_reason(conn, w->v.id, NULL);
+	if (rc == 0)
+		rc = choose_best(conn, w);
+	sys_crash_point("commit.in-transaction");
+	return rc;
+}
+
+#define PUT_TRIES 3
+
+static int put_and_record(struct commit_work *w)
+{
+	int rc = build_entries(w);
+	if (rc == 0)
+		rc = build_metrics(w);
+	if (rc < 0)
+		return rc;
+	rc = -EAGAIN;
+	for (int attempt = 0; rc == -EAGAIN && attempt < PUT_TRIES; attempt++) { /* again: swept meanwhile */
+		rc = put_blobs(w);
+		sys_crash_point("commit.blobs-put");
+		if (rc == 0)
+			rc = catalog_write(w->r->catalog, true, commit_write, w);
+	}
+	return rc;
+}
+
+/* ---- after it ---- */
+
+#define STAGING_INLINE_MAX 64 /* entries; a larger tree is removed in the background */
+
+void staging_metadata_name(int64_t version_id, char out[64]) { snprintf(out, 64, "drafts/%lld.metadata.json", (long long)version_id); }
+
+static int remove_metadata(struct registry *r, int64_t version_id)
+{
+	char name[64];
+	staging_metadata_name(version_id, name);
+	int rc = sys_unlinkat(r->dirfd, name, 0);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int staging_remove(struct registry *r, int64_t version_id)
+{
+	int rc = remove_metadata(r, version_id); /* first: whoever finds a tree looks for this too */
+	if (rc == 0)
+		rc = drafts_remove(r->drafts, version_id);
+	if (rc < 0)
+		log_warning(r->log, "drafts/%lld cannot be removed (the next mount tries again): %s", (long long)version_id, strerror(-rc));
+	return rc;
+}
+
+/* Empties a tree but leaves its top, by which the next mount knows that the seals may be missing. */
+static int staging_empty(struct registry *r, int64_t version_id)
+{
+	char name[64];
+	snprintf(name, sizeof name, "drafts/%lld", (long long)version_id);
+	auto_close int top = sys_openat_beneath(r->dirfd, name, O_PATH | O_DIRECTORY, 0);
+	if (top < 0)
+		return top == -ENOENT ? 0 : top;
+	int rc = sys_fchmod(top, 0700); /* a trainer may have left it without permissions */
+	if (rc < 0)
+		return rc;
+	auto_close int fd = sys_reopen(top, O_RDONLY | O_DIRECTORY);
+	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return fd < 0 ? fd : -ENOMEM;
+	int at = take_fd(&fd);
+	for (unsigned removed = 1; removed > 0;) { /* a directory that changes while it is read may be read in part */
+		removed = 0;
+		rewinddir(dir);
+		for (struct dirent *e; (e = readdir(dir));) {
+			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+				continue;
+			if ((rc = sys_remove_tree(at, e->d_name)) < 0)
+				return rc;
+			removed++;
+		}
+	}
+	return 0;
+}
+
+/* Blobs are sealed when their names in the tree are gone; the tree's top goes last, so that a death in between is made good. */
+static void clear_and_seal(struct registry *r, int64_t version_id, const struct blob_id *ids, size_t n)
+{
+	int rc = remove_metadata(r, version_id);
+	if (rc == 0)
+		rc = staging_empty(r, version_id);
+	sys_crash_point("commit.staging-emptied");
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		blob_seal(r->blobs, &ids[i]);
+	sys_crash_point("commit.sealed");
+	if (rc < 0)
+		log_warning(r->log, "drafts/%lld cannot be emptied (the next mount tries again): %s", (long long)version_id, strerror(-rc));
+	else
+		staging_remove(r, version_id);
+}
+
+int staging_put_away(struct registry *r, int64_t version_id)
+{
+	char name[64];
+	snprintf(name, sizeof name, "drafts/%lld", (long long)version_id);
+	int rc = sys_unlinkat(r->dirfd, name, AT_REMOVEDIR);
+	if (rc != -ENOTEMPTY && rc != -EEXIST)
+		return rc == -ENOENT ? 0 : rc;
+	log_warning(r->log, "directory drafts/%lld belongs to no version: set aside", (long long)version_id);
+	return drafts_set_aside(r->drafts, version_id);
+}
+
+struct staging { struct registry *r; int64_t version_id; size_t n; struct blob_id ids[]; };
+
+static void clear_staging_job(void *arg)
+{
+	struct staging *s = arg;
+	clear_and_seal(s->r, s->version_id, s->ids, s->n);
+	free(s);
+}
+
+static void clear_staging(struct commit_work *w)
+{
+	struct staging *s = malloc(sizeof *s + w->n_items * sizeof s->ids[0]);
+	if (!s)
+		return; /* the next mount does it */
+	*s = (struct staging){.r = w->r, .version_id = w->v.id, .n = w->n_items};
+	for (size_t i = 0; i < w->n_items; i++)
+		s->ids[i] = w->items[i].id; /* also those that were there: an earlier try may have left our own file unsealed */
+	if (w->tree.n <= STAGING_INLINE_MAX || workq_submit(w->r->jobs, clear_staging_job, s) < 0)
+		clear_staging_job(s);
+}
+
+struct seal_list { struct blob_id *ids; size_t n, cap; };
+
+static int collect_blob(const char *path, const struct catalog_file *file, void *arg)
+{
+	struct seal_list *l = arg;
+	if (file->type != CATALOG_FILE)
+		return 0;
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		struct blob_id *ids = reallocarray(l->ids, cap, sizeof *ids);
+		if (!ids)
+			return -ENOMEM;
+		l->ids = ids;
+		l->cap = cap;
+	}
+	l->ids[l->n++] = file->blob;
+	return 0;
+}
+
+void commit_clear_staging(struct registry *r, int64_t version_id)
+{
+	struct seal_list l = {0};
+	struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_file_list(conn, version_id, collect_blob, &l);
+	catalog_read_end(conn);
+	if (rc < 0)
+		log_warning(r->log, "cannot clear what version %lld left behind: %s", (long long)version_id, strerror(-rc));
+	else
+		clear_and_seal(r, version_id, l.ids, l.n);
+	free(l.ids);
+}
+
+/* ---- all of it ---- */
+
+static int prepare(struct commit_work *w)
+{
+	struct fault why = FAULT_INIT;
+	int rc = draft_scan(w->d, &w->tree, &why);
+	if (rc == -EINVAL)
+		return refuse(w->f, VERDICT_SPECIAL_FILE, "%s", why.text);
+	if (rc < 0) {
+		*w->f = why;
+		return refuse_system(w->f, rc, "%s cannot be read", w->label);
+	}
+	if (w->tree.n_files == 0)
+		return refuse(w->f, VERDICT_EMPTY_DRAFT, "%s holds no file: there is nothing to commit", w->label);
+	rc = commit_check(w);
+	if (rc == 0)
+		rc = draft_hash(w->d, &w->tree, w->f);
+	sys_crash_point("commit.hashed");
+	if (rc == 0 && !w->has_metadata)
+		rc = commit_write_metadata(w);
+	sys_crash_point("commit.metadata-written");
+	return rc;
+}
+
+static void label_fault(const struct commit_work *w, int rc)
+{
+	struct fault *f = w->f;
+	if (f->error && !strstr(f->text, w->label)) {
+		struct fault inner = *f;
+		fault_set(f, inner.error, "%s is not committed: %s", w->label, inner.text);
+		f->verdict = inner.verdict;
+	}
+	refuse_system(f, rc, "%s is not committed", w->label);
+}
+
+static void finish(struct commit_work *w)
+{
+	struct registry *r = w->r;
+	sys_crash_point("commit.recorded");
+	draft_finish(w->d);
+	live_remove(r->live, w->v.id);
+	log_info(r->log, "%s committed: %u files, %llu bytes", w->label, w->tree.n_files, (unsigned long long)w->tree.size);
+	registry_emit(r, REGISTRY_COMMITTED, w->v.model_id, w->v.id, w->v.number);
+	clear_staging(w);
+}
+
+/* f is not NULL. */
+static int commit_draft(struct registry *r, const struct catalog_version *v, struct draft *d, const char *message, struct fault *f)
+{
+	struct commit_work w = {.r = r, .v = *v, .d = d, .message = message, .f = f, .generated = -1};
+	version_label(r, v->model_id, v->number, w.label);
+	int rc = draft_freeze(d, f);
+	bool frozen = rc == 0;
+	if (rc == 0)
+		rc = prepare(&w);
+	if (rc == 0)
+		rc = put_and_record(&w);
+	if (rc == 0) {
+		finish(&w);
+	} else {
+		label_fault(&w, rc);
+		if (w.generated >= 0)
+			sys_unlinkat(r->dirfd, w.generated_path, 0);
+		if (frozen)
+			draft_thaw(d);
+	}
+	work_release(&w);
+	return rc;
+}
+
+static int find_committable(struct registry *r, int64_t version_id, struct catalog_version *v, struct fault *f)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_version_get(conn, version_id, v);
+	return rc < 0 ? refuse_system(f, rc, "cannot find the version") : 0;
+}
+
+int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f)
+{
+	struct fault own = FAULT_INIT;
+	struct catalog_version v;
+	char label[VERSION_LABEL_MAX];
+	bool writable;
+	auto_draft struct draft *d = NULL;
+	f = f ? f : &own;
+	int rc = find_committable(r, version_id, &v, f);
+	if (rc < 0 || v.state == CATALOG_COMMITTED)
+		return rc;
+	version_label(r, v.model_id, v.number, label);
+	if (v.state != CATALOG_DRAFT)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s is %s: only a draft can be committed", label, catalog_state_name(v.state));
+	if (r->read_only)
+		return refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays a draft", label);
+	rc = registry_draft_get(r, version_id, &d, &writable);
+	if (rc == 0 && !writable)
+		return refuse(f, VERDICT_ELSEWHERE, "%s is served by another mount of the store: commit it there", label);
+	if (rc == 0)
+		rc = commit_draft(r, &v, d, message, f);
+	else
+		refuse_system(f, rc, "%s cannot be opened", label);
+	if (rc < 0 && find_committable(r, version_id, &v, NULL) == 0 && v.state == CATALOG_COMMITTED) {
+		*f = (struct fault)FAULT_INIT;
+		return 0; /* somebody else was quicker: it is what was asked for */
+	}
+	if (rc < 0)
+		version_reason(r, version_id, f->text, false);
+	return rc;
+}

@@ -1,0 +1,31 @@
+/* Private to commit.c (the steps) and check.c (what a draft must be, and the metadata.json it gets). */
+#ifndef REGISTRY_COMMIT_H
+#define REGISTRY_COMMIT_H
+
+#include "registry.h"
+
+#define METADATA_NAME "metadata.json"
+
+struct commit_work {
+	struct registry *r;
+	struct catalog_version v;
+	struct draft *d;
+	const char *message;
+	struct fault *f;
+	char label[VERSION_LABEL_MAX];
+	struct draft_tree tree;
+	struct metadata metadata;
+	bool has_metadata;   /* the trainer left one */
+	int64_t generated;   /* index of the entry that is ours, beside the tree; -1: none */
+	char generated_path[64];
+	struct blob_item *items;
+	size_t n_items;
+	struct catalog_entry *entries;
+	struct catalog_metric *metrics;
+	size_t n_metrics;
+};
+
+int commit_check(struct commit_work *w);          /* metadata.json, torn files: fills metadata, has_metadata */
+int commit_write_metadata(struct commit_work *w); /* beside the draft, and into w->tree */
+
+#endif

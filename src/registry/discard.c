@@ -1,0 +1,127 @@
+/* Discard: a draft is given up; its number is spent.
+ *
+ * The state first, and durably where there is something to lose, then the tree: after a death in between the next mount removes the tree; never does a draft
+ * come back with half of its files. */
+#include "registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define ONLY_IF_EMPTY (REGISTRY_DISCARD_EMPTY_ONLY | DISCARD_NO_FILES)
+
+static int discard_write(struct catalog_conn *conn, void *arg)
+{
+	struct catalog_version v;
+	int64_t id = *(int64_t *)arg;
+	int rc = catalog_version_get(conn, id, &v);
+	if (rc == 0 && v.state != CATALOG_DRAFT)
+		rc = -ESTALE;
+	return rc < 0 ? rc : catalog_version_set_state(conn, id, CATALOG_DISCARDED);
+}
+
+static int has_names(struct draft *d, bool *ret)
+{
+	auto_close int fd = sys_reopen(draft_root(d), O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	auto_dir DIR *dir = fdopendir(fd);
+	if (!dir)
+		return -errno;
+	take_fd(&fd);
+	*ret = false;
+	for (struct dirent *e; (e = readdir(dir));)
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			*ret = true;
+	return 0;
+}
+
+struct remove_job { struct registry *r; int64_t id; };
+
+static void remove_job(void *arg)
+{
+	struct remove_job *j = arg;
+	staging_remove(j->r, j->id);
+	free(j);
+}
+
+static void remove_tree_later(struct registry *r, int64_t id)
+{
+	struct remove_job *j = malloc(sizeof *j);
+	if (!j)
+		return; /* the next mount does it */
+	*j = (struct remove_job){r, id};
+	if (workq_submit(r->jobs, remove_job, j) < 0)
+		free(j);
+}
+
+static int discard_frozen(struct registry *r, const struct catalog_version *v, struct draft *d, unsigned flags, const char *label, struct fault *f)
+{
+	bool empty = true, names = false;
+	int64_t id = v->id;
+	int rc = 0;
+	if (flags & REGISTRY_DISCARD_EMPTY_ONLY)
+		rc = has_names(d, &names);
+	else if (flags & DISCARD_NO_FILES)
+		rc = draft_is_empty(d, &empty);
+	if (rc == 0 && (names || !empty))
+		return refuse(f, VERDICT_NOT_EMPTY, "%s is not empty", label);
+	if (rc == 0)
+		rc = catalog_write(r->catalog, !(flags & ONLY_IF_EMPTY), discard_write, &id);
+	if (rc == -ESTALE)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s was committed or discarded meanwhile", label);
+	return rc < 0 ? refuse_system(f, rc, "cannot discard %s", label) : 0;
+}
+
+static int find_draft(struct registry *r, int64_t version_id, struct catalog_version *v, char *label, struct fault *f)
+{
+	struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_version_get(conn, version_id, v);
+	catalog_read_end(conn);
+	if (rc < 0)
+		return refuse_system(f, rc, "cannot find the version");
+	version_label(r, v->model_id, v->number, label);
+	if (v->state == CATALOG_COMMITTED)
+		return refuse(f, VERDICT_IMMUTABLE, "%s is committed: it cannot be discarded", label);
+	if (v->state != CATALOG_DRAFT)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s is %s already", label, catalog_state_name(v->state));
+	return r->read_only ? refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays", label) : 0;
+}
+
+int registry_discard(struct registry *r, int64_t version_id, unsigned flags, struct fault *f)
+{
+	struct catalog_version v;
+	char label[VERSION_LABEL_MAX];
+	bool writable;
+	auto_draft struct draft *d = NULL;
+	int rc = find_draft(r, version_id, &v, label, f);
+	if (rc < 0)
+		return rc;
+	rc = registry_draft_get(r, version_id, &d, &writable);
+	if (rc < 0)
+		return refuse_system(f, rc, "cannot open %s", label);
+	if (!writable)
+		return refuse(f, VERDICT_ELSEWHERE, "%s is served by another mount of the store: discard it there", label);
+	if (!(flags & (REGISTRY_DISCARD_FORCE | ONLY_IF_EMPTY)) && draft_open_files(d) > 0)
+		return refuse(f, VERDICT_BUSY, "%s has open files: a training may be writing it", label);
+	struct fault why = FAULT_INIT;
+	rc = draft_freeze(d, &why);
+	if (rc < 0 && !(flags & REGISTRY_DISCARD_FORCE))
+		return refuse(f, rc == -EBUSY ? VERDICT_BUSY : VERDICT_NOT_DRAFT, "%s is not discarded: %s", label, why.error ? why.text : strerror(-rc));
+	bool frozen = rc == 0;
+	rc = discard_frozen(r, &v, d, flags, label, f);
+	if (rc < 0) {
+		if (frozen)
+			draft_thaw(d);
+		return rc;
+	}
+	sys_crash_point("discard.recorded");
+	draft_finish(d);
+	live_remove(r->live, version_id);
+	log_info(r->log, "%s discarded", label);
+	registry_emit(r, REGISTRY_DISCARDED, v.model_id, version_id, v.number);
+	remove_tree_later(r, version_id);
+	return 0;
+}

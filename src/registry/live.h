@@ -1,0 +1,80 @@
+/* Private to live.c (the table), follow.c (processes of a run) and settle.c (its end). */
+#ifndef REGISTRY_LIVE_H
+#define REGISTRY_LIVE_H
+
+#include "registry.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define LIVE_CHAIN_MAX (1 + CALLER_ANCESTORS_MAX)
+#define LIVE_RECENT 8
+
+/* A process that opened a file of the draft for writing. */
+struct participant {
+	struct caller_process process;
+	struct caller_process cover; /* tracked ancestor when it joined: while that lives, the exit status is that one's business */
+	bool alive;
+	bool of_run; /* else only its presence counts, not how it ends */
+};
+
+struct live {
+	atomic_uint refs;
+	struct live_table *table;
+	int64_t version_id, model_id, run_id;
+	uint32_t number;
+	uid_t uid;
+	gid_t gid;
+	struct draft *draft; /* referenced */
+	int lock_fd;
+	atomic_bool anchored;
+
+	/* all below: table->mutex */
+	char run_key[CALLER_RUN_ID_MAX];
+	struct caller_process chain[LIVE_CHAIN_MAX]; /* minter, then its ancestors; pid 0 at [0] if it could not be seen */
+	unsigned n_chain;
+	unsigned holder;      /* index of the holder; n_chain: nobody */
+	bool holder_gone;
+	uint64_t wrote_under; /* bit i: chain[i] or a descendant of it wrote */
+	struct participant *parts;
+	unsigned n_parts, cap_parts;
+	struct { pid_t tid; unsigned part; } recent[LIVE_RECENT];
+	unsigned next_recent;
+	int status;           /* wait status that counts: 0 good, -1 unknown */
+	int64_t ended_ns;
+	bool recalled;        /* taken over from an earlier daemon, and nobody of its run wrote since: how it went is not known */
+	unsigned tries;       /* to settle, in vain for EBUSY */
+	bool observed;        /* the run's command is known to be a writer's */
+	bool settling, settled, removed;
+	struct live *next_of_model, *next_free;
+};
+
+struct live_mint {
+	int64_t model_id;
+	struct caller caller;
+	struct live_mint *next;
+};
+
+struct live_table {
+	struct registry *r;
+	pthread_mutex_t adopting; /* held while one draft is taken over; before mutex */
+	pthread_mutex_t mutex;
+	pthread_cond_t minted; /* a mint ended */
+	struct map64 *by_version, *by_model; /* struct live; of a model a list by next_of_model, newest first */
+	struct live_mint *mints;
+	struct caller_watch *watch; /* NULL: runs are not followed */
+	bool stopped;
+};
+
+struct live *live_ref(struct live *l);
+
+/* follow.c */
+void live_hold_first(struct live_table *t, struct live *l); /* mutex held */
+caller_ended_fn live_process_ended;
+bool live_run_over(const struct live *l); /* mutex held; never for a run that cannot be followed */
+
+/* settle.c */
+void live_record_reopened(struct live *l); /* its reason and the end of its run are taken back */
+void live_settle_soon(struct live_table *t, struct live *l); /* mutex held; if its run is over */
+
+#endif

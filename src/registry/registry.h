@@ -1,0 +1,115 @@
+/* Inside the registry: the store's context and what its files offer each other.
+ *
+ * Lock order: nothing is locked while another room is called, but for short, non-blocking calls that say so. live.c's mutex is the
+ * only one here. The store's own locks: flock(lock) by the catalog, flock(drafts/<id>) held by whoever serves the draft, flock(run/<mount>) held by
+ * a living daemon. */
+#ifndef REGISTRY_PRIVATE_H
+#define REGISTRY_PRIVATE_H
+
+#include <mintfs/blob.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/registry.h>
+#include <mintfs/sys.h>
+#include <mintfs/util.h>
+
+struct live_table;
+struct observer;
+
+struct registry {
+	char *path;
+	int dirfd;
+	bool read_only, serve;
+	struct log *log;
+	struct catalog *catalog;
+	struct blob_store *blobs;
+	struct drafts *drafts;
+	struct live_table *live;
+	struct workq *jobs; /* automatic commits, removal of big trees */
+	struct observer *observer;
+	int64_t mount_id;   /* 0: no daemon */
+	int mount_fd;       /* flock on run/<mount_id> */
+	char host[CATALOG_NAME_MAX], boot_id[40];
+	registry_event_fn *on_event;
+	void *event_arg;
+};
+
+/* Sets verdict and sentence; returns -errno of the verdict. */
+int refuse(struct fault *f, enum registry_verdict v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* As refuse for VERDICT_SYSTEM: keeps a deeper sentence, adds strerror otherwise. error is -errno and is returned. */
+int refuse_system(struct fault *f, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t version_id, uint32_t number);
+/* "v3 of product/P001_all/mlstm", for sentences: of a long path the end, since the reason must fit behind it. out is always text. */
+#define VERSION_LABEL_MAX 224
+void version_label(struct registry *r, int64_t model_id, uint32_t number, char out[VERSION_LABEL_MAX]);
+
+/* ---- live.c: the drafts this process serves, and their runs ---- */
+struct live; /* one of them; reference-counted */
+
+int live_table_new(struct registry *r, struct live_table **ret);
+void live_table_stop(struct live_table *t); /* no more automatic commits */
+void live_table_free(struct live_table *t); /* all gives back locks and drafts */
+
+/* The entry of a draft, or NULL. Put it by live_put. */
+struct live *live_find(struct live_table *t, int64_t version_id);
+void live_put(struct live *l);
+static inline void live_put_(struct live **l) { if (*l) live_put(*l); }
+#define auto_live __attribute__((cleanup(live_put_)))
+struct draft *live_draft(struct live *l); /* borrowed */
+
+/* Before a mint: does a draft of this model with the caller's run id, or minted by this very process, exist (or come into being just now: then waits)?
+ * -EEXIST; else reserves a place for it (`*ret`), to be ended by live_mint_done or live_mint_failed. c is copied. */
+struct live_mint;
+int live_mint_begin(struct live_table *t, int64_t model_id, const struct caller *c, bool exclusive, struct live_mint **ret);
+void live_mint_failed(struct live_table *t, struct live_mint *m);
+/* lock_fd: flock on the draft's directory, as taken by live_lock_draft; consumed. */
+int live_mint_done(struct live_table *t, struct live_mint *m, const struct catalog_version *v, int lock_fd);
+/* Whoever serves a draft holds an exclusive flock on its directory: a descriptor, or -EWOULDBLOCK, -ENOENT … */
+int live_lock_draft(struct registry *r, int64_t version_id);
+/* Would a mkdir of `latest` be refused with EEXIST? */
+bool live_held(struct live_table *t, int64_t model_id, const struct caller *c);
+/* The number of the caller's draft of this model: of those that belong to its run the nearest in ancestry, of these the newest. -ENOENT. */
+int live_latest(struct live_table *t, int64_t model_id, const struct caller *c, uint32_t *ret_number);
+bool live_any(struct live_table *t, int64_t model_id); /* cheap: is there any draft of this model? */
+/* Takes over a draft that nobody serves: -EWOULDBLOCK somebody else does; -ESTALE it is no draft any more; -ENOENT no directory. */
+int live_adopt(struct live_table *t, const struct catalog_version *v, struct live **ret);
+/* Committed or discarded: forgotten. */
+void live_remove(struct live_table *t, int64_t version_id);
+void live_joined(struct live *l, const struct registry_actor *who);
+void live_quiet(struct live_table *t, int64_t version_id); /* its last open file was closed */
+bool live_run_alive(struct live *l);
+bool live_anchored(struct live *l);
+void live_set_anchored(struct live *l);
+void live_settle_wait(struct live_table *t);
+
+/* ---- run.c: the record of a run ---- */
+/* Record of the minting caller; strings owned by ret (catalog_run_release). */
+int run_describe(struct registry *r, const struct caller *c, struct catalog_run *ret);
+/* Leaves out of a minting caller's ancestors what holds the drafts of nobody: the service (sshd, tmux, cron) that the session stands below. */
+void run_leave_out_service(struct caller *c);
+/* Later facts, found in the background by threads of their own: the command of the first writer, the git state. */
+int observer_new(struct observer **ret);
+void observer_stop(struct observer *o); /* what has not begun is passed over, nobody waits any more. NULL is fine */
+void observer_free(struct observer *o); /* NULL is fine */
+void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid, bool is_minter);
+void run_wait_observed(struct registry *r, int64_t run_id); /* what was asked of this run is in the catalog, or 6 s have passed */
+/* Text of a chain and back; at most max processes. */
+int run_chain_text(const struct caller *c, struct buf *out);
+unsigned run_chain_parse(const char *text, struct caller_process *out, unsigned max);
+
+/* ---- commit.c ---- */
+/* For recovery, after the commit or discard of a version: removes its staging tree and seals its blobs. */
+void commit_clear_staging(struct registry *r, int64_t version_id);
+/* The tree of a draft that is committed or discarded, and the metadata.json that a commit may have prepared beside it. */
+int staging_remove(struct registry *r, int64_t version_id);
+/* A directory drafts/<id> that belongs to no draft: removed if it is empty, else moved aside, since somebody's work may be in it. Under the store's lock. */
+int staging_put_away(struct registry *r, int64_t version_id);
+/* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
+void staging_metadata_name(int64_t version_id, char out[64]);
+
+/* ---- discard.c, settle.c ---- */
+enum { DISCARD_NO_FILES = 1 << 8 }; /* a flag of registry_discard: only where there is nothing but directories */
+/* The reason kept with a draft; NULL clears it. fallback: a reason that is there already stands. */
+void version_reason(struct registry *r, int64_t version_id, const char *reason, bool fallback);
+
+#endif

@@ -1,0 +1,251 @@
+/* The record of a run: who minted, what command, where, from which state of the code.
+ *
+ * The command on record is that of the first process that writes the draft; until one does, of the minting one. What takes time (git) is
+ * looked up by threads of their own; a commit that writes the record waits for what was asked about its own run, and not for others.
+ *
+ * Lock: the observer's mutex over the list of what is under way; nothing is called under it. */
+#include "registry.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OBSERVE_WAIT_NS (6 * NS_PER_SEC) /* git is given 5 */
+
+/* A service (sshd, tmux, cron, a notebook server) is an ancestor of sessions that have nothing to do with each other. If it held a draft, the failed draft of
+ * one would be `latest` for all. It is told by being a child of init (hence the last known ancestor), leading a session, and having given its
+ * child a session of its own; a script left behind by nohup or setsid is in one session with what it starts. */
+void run_leave_out_service(struct caller *c)
+{
+	if (c->n_ancestors == 0 || c->n_ancestors == CALLER_ANCESTORS_MAX)
+		return;
+	pid_t last = c->ancestors[c->n_ancestors - 1].pid, child = c->n_ancestors > 1 ? c->ancestors[c->n_ancestors - 2].pid : c->self.pid;
+	if (getsid(last) == last && getsid(child) != last)
+		c->n_ancestors--;
+}
+
+int run_chain_text(const struct caller *c, struct buf *out)
+{
+	if (c->self.pid == 0)
+		return 0;
+	buf_printf(out, "%d:%" PRIu64, (int)c->self.pid, c->self.start);
+	for (unsigned i = 0; i < c->n_ancestors; i++)
+		buf_printf(out, " %d:%" PRIu64, (int)c->ancestors[i].pid, c->ancestors[i].start);
+	return out->error;
+}
+
+unsigned run_chain_parse(const char *text, struct caller_process *out, unsigned max)
+{
+	unsigned n = 0;
+	while (n < max && *text) {
+		char *end;
+		long pid = strtol(text, &end, 10);
+		if (end == text || *end != ':' || pid <= 0)
+			break;
+		text = end + 1;
+		uint64_t start = strtoull(text, &end, 10);
+		if (end == text)
+			break;
+		out[n++] = (struct caller_process){(pid_t)pid, start};
+		text = end + strspn(end, " ");
+	}
+	return n;
+}
+
+static int copy_text(char **to, const char *from) { return (*to = strdup(from)) ? 0 : -ENOMEM; }
+
+int run_describe(struct registry *r, const struct caller *c, struct catalog_run *ret)
+{
+	struct catalog_run run = {.uid = c->uid, .git_dirty = -1, .exit_status = -1, .started_ns = time_now_ns()};
+	auto_buf struct buf chain = BUF_INIT(4096);
+	struct caller_details d = {0};
+	char user[64];
+	caller_user_name(c->uid, user, sizeof user);
+	if (c->self.pid != 0)
+		caller_details_read(c->self, &d);
+	int rc = run_chain_text(c, &chain);
+	if (rc == 0)
+		rc = copy_text(&run.user, user);
+	if (rc == 0)
+		rc = copy_text(&run.host, r->host);
+	if (rc == 0)
+		rc = copy_text(&run.boot_id, r->boot_id);
+	if (rc == 0)
+		rc = copy_text(&run.chain, buf_text(&chain));
+	if (rc == 0 && c->run_id[0])
+		rc = copy_text(&run.key, c->run_id);
+	run.command = take_ptr(d.command);
+	run.cwd = take_ptr(d.cwd);
+	if (d.started_ns)
+		run.started_ns = d.started_ns;
+	caller_details_release(&d);
+	if (rc < 0) {
+		catalog_run_release(&run);
+		return rc;
+	}
+	*ret = run;
+	return 0;
+}
+
+/* ---- observed later ---- */
+
+struct observation {
+	struct registry *r;
+	int64_t run_id;
+	uid_t uid;
+	gid_t gid;
+	struct caller_details details; /* of a writer; without command for the minter, whose is on record */
+	char commit[65];
+	int dirty;
+	struct observation *next;
+};
+
+struct observer {
+	struct workq *q;
+	atomic_bool stopped;
+	pthread_mutex_t mutex;
+	pthread_cond_t ended;           /* one ended, or stopped */
+	struct observation *under_way;  /* mutex */
+};
+
+int observer_new(struct observer **ret)
+{
+	struct observer *o = calloc(1, sizeof *o);
+	pthread_condattr_t monotonic;
+	if (!o)
+		return -ENOMEM;
+	int rc = workq_new(&(struct workq_options){.name = "mintfs-git", .threads = 2, .low_priority = true}, &o->q);
+	if (rc < 0) {
+		free(o);
+		return rc;
+	}
+	pthread_mutex_init(&o->mutex, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&o->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	*ret = o;
+	return 0;
+}
+
+void observer_stop(struct observer *o)
+{
+	if (!o)
+		return;
+	SCOPED_LOCK(&o->mutex);
+	atomic_store(&o->stopped, true);
+	pthread_cond_broadcast(&o->ended);
+}
+
+void observer_free(struct observer *o)
+{
+	if (!o)
+		return;
+	observer_stop(o);
+	workq_free(o->q);
+	pthread_cond_destroy(&o->ended);
+	pthread_mutex_destroy(&o->mutex);
+	free(o);
+}
+
+static void replace(char **to, char **from)
+{
+	if (*from) {
+		free(*to);
+		*to = take_ptr(*from);
+	}
+}
+
+static int details_write(struct catalog_conn *conn, void *arg)
+{
+	struct observation *o = arg;
+	struct catalog_run run;
+	int rc = catalog_run_get(conn, o->run_id, &run);
+	if (rc < 0)
+		return rc;
+	auto_free char *command = o->details.command ? strdup(o->details.command) : NULL;
+	auto_free char *cwd = o->details.cwd ? strdup(o->details.cwd) : NULL;
+	auto_free char *commit = o->commit[0] ? strdup(o->commit) : NULL;
+	replace(&run.command, &command);
+	replace(&run.cwd, &cwd);
+	replace(&run.git_commit, &commit);
+	if (o->commit[0])
+		run.git_dirty = o->dirty;
+	if (o->details.started_ns && o->details.started_ns < run.started_ns)
+		run.started_ns = o->details.started_ns;
+	rc = catalog_run_update(conn, &run);
+	catalog_run_release(&run);
+	return rc;
+}
+
+static void observation_end(struct observer *by, struct observation *o)
+{
+	pthread_mutex_lock(&by->mutex);
+	struct observation **p = &by->under_way;
+	while (*p != o)
+		p = &(*p)->next;
+	*p = o->next;
+	pthread_cond_broadcast(&by->ended);
+	pthread_mutex_unlock(&by->mutex);
+	caller_details_release(&o->details);
+	free(o);
+}
+
+static void observe_job(void *arg)
+{
+	struct observation *o = arg;
+	struct observer *by = o->r->observer;
+	bool dirty = false, look = o->details.cwd && !atomic_load(&by->stopped);
+	int rc = look ? caller_git_state(o->details.cwd, o->uid, o->gid, o->commit, &dirty) : -ENOENT;
+	if (rc < 0)
+		o->commit[0] = '\0';
+	o->dirty = dirty;
+	if (rc == 0 || o->details.command) {
+		rc = catalog_write(o->r->catalog, false, details_write, o);
+		if (rc < 0)
+			log_warning(o->r->log, "run %lld: what is known of it cannot be recorded: %s", (long long)o->run_id, strerror(-rc));
+	}
+	observation_end(by, o);
+}
+
+void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid, bool is_minter)
+{
+	struct observer *by = r->observer;
+	struct observation *o = r->serve && p.pid != 0 ? calloc(1, sizeof *o) : NULL;
+	if (!o)
+		return;
+	*o = (struct observation){.r = r, .run_id = run_id, .uid = uid, .gid = gid};
+	caller_details_read(p, &o->details);
+	if (is_minter) { /* on record already */
+		free(o->details.command);
+		o->details.command = NULL;
+	}
+	pthread_mutex_lock(&by->mutex);
+	o->next = by->under_way;
+	by->under_way = o;
+	pthread_mutex_unlock(&by->mutex);
+	if (workq_submit(by->q, observe_job, o) < 0)
+		observation_end(by, o);
+}
+
+static bool is_under_way(const struct observer *by, int64_t run_id)
+{
+	for (const struct observation *o = by->under_way; o; o = o->next)
+		if (o->run_id == run_id)
+			return true;
+	return false;
+}
+
+void run_wait_observed(struct registry *r, int64_t run_id)
+{
+	struct observer *by = r->observer;
+	struct timespec until = ns_timespec(time_monotonic_ns() + OBSERVE_WAIT_NS);
+	int timed_out = 0;
+	SCOPED_LOCK(&by->mutex);
+	while (is_under_way(by, run_id) && !atomic_load(&by->stopped) && timed_out == 0)
+		timed_out = pthread_cond_timedwait(&by->ended, &by->mutex, &until);
+}

@@ -1,0 +1,199 @@
+/* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason. Section 4 of the design. */
+#include "live.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* How a run ended. recalled: an earlier daemon saw its beginning. */
+struct run_end { int status; int64_t at_ns; bool recalled; };
+struct settle { enum { SETTLE_DISCARD, SETTLE_COMMIT, SETTLE_KEEP } what; char reason[160]; };
+
+static bool not_seen(const struct run_end *end) { return end->recalled && end->status < 0; }
+
+static void judge_status(const struct run_end *end, struct settle *s)
+{
+	int status = end->status;
+	if (not_seen(end))
+		snprintf(s->reason, sizeof s->reason, "ended: whether its run ended well is not known, the drive was not mounted all the time");
+	else if (status < 0)
+		snprintf(s->reason, sizeof s->reason, "ended: the exit status of its run is not known (Linux 6.15 tells it)");
+	else if (WIFSIGNALED(status))
+		snprintf(s->reason, sizeof s->reason, "failed: exit %d", 128 + WTERMSIG(status));
+	else
+		snprintf(s->reason, sizeof s->reason, "failed: exit %d", WEXITSTATUS(status));
+}
+
+static bool needs_model_file(struct registry *r, int64_t model_id)
+{
+	struct catalog_model m;
+	auto_read struct catalog_conn *conn = NULL;
+	if (catalog_read_begin(r->catalog, &conn) < 0 || catalog_model_get(conn, model_id, &m) < 0)
+		return true;
+	return m.mode != LAYOUT_DATASET && m.mode != LAYOUT_PROCESS;
+}
+
+static int judge(struct registry *r, struct live *l, const struct run_end *end, struct settle *s)
+{
+	bool empty, has_model;
+	uint64_t files, bytes;
+	int rc = draft_is_empty(l->draft, &empty);
+	if (rc == 0 && !empty)
+		rc = draft_usage(l->draft, &files, &bytes, &has_model);
+	if (rc < 0)
+		return rc;
+	s->what = SETTLE_KEEP;
+	if (empty)
+		s->what = SETTLE_DISCARD;
+	else if (end->status != 0)
+		judge_status(end, s);
+	else if (!has_model && needs_model_file(r, l->model_id))
+		snprintf(s->reason, sizeof s->reason, "incomplete: no model file");
+	else
+		s->what = SETTLE_COMMIT;
+	return 0;
+}
+
+static void record_end(struct registry *r, struct live *l, int status, int64_t ended_ns);
+
+static int act(struct registry *r, struct live *l, const struct run_end *end, const struct settle *s, struct fault *f)
+{
+	struct registry_actor system = {0, l->uid, l->gid};
+	switch (s->what) {
+	case SETTLE_DISCARD:
+		return registry_discard(r, l->version_id, DISCARD_NO_FILES, f);
+	case SETTLE_COMMIT:
+		return registry_commit(r, &system, l->version_id, NULL, f); /* keeps the reason itself */
+	case SETTLE_KEEP:
+		break;
+	}
+	version_reason(r, l->version_id, s->reason, not_seen(end)); /* what an earlier daemon found out stands */
+	log_info(r->log, "draft %lld stays: %s", (long long)l->version_id, s->reason);
+	return 0;
+}
+
+static int settle_run(struct registry *r, struct live *l, const struct run_end *end)
+{
+	struct settle s = {0};
+	struct fault f = FAULT_INIT;
+	if (!not_seen(end))
+		record_end(r, l, end->status, end->at_ns);
+	int rc = judge(r, l, end, &s);
+	if (rc < 0) {
+		fault_set(&f, -rc, "its files cannot be looked at: %s", strerror(-rc));
+		version_reason(r, l->version_id, f.text, false);
+	} else {
+		rc = act(r, l, end, &s, &f);
+	}
+	if (rc < 0)
+		log_warning(r->log, "draft %lld stays: %s", (long long)l->version_id, f.error ? f.text : strerror(-rc));
+	return rc;
+}
+
+#define TRIES_MAX 3
+
+/* Somebody opened a file, or a mapping is still there: tried again when the last file is closed, and a few times at once in case that is over already. */
+static void settle_again(struct live_table *t, struct live *l)
+{
+	SCOPED_LOCK(&t->mutex);
+	l->settled = false;
+	if (++l->tries < TRIES_MAX || draft_open_files(l->draft) > 0)
+		live_settle_soon(t, l);
+}
+
+static void settle_job(void *arg)
+{
+	struct live *l = arg;
+	struct live_table *t = l->table;
+	pthread_mutex_lock(&t->mutex);
+	bool over = !t->stopped && !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0;
+	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled};
+	l->settling = false;
+	l->settled = over || l->settled;
+	pthread_mutex_unlock(&t->mutex);
+	if (over && settle_run(t->r, l, &end) == -EBUSY)
+		settle_again(t, l);
+	live_put(l);
+}
+
+void live_settle_soon(struct live_table *t, struct live *l)
+{
+	if (t->stopped || l->settling || l->settled || l->removed || !live_run_over(l))
+		return;
+	if (draft_open_files(l->draft) != 0)
+		return; /* live_quiet comes when the last is closed */
+	if (workq_submit(t->r->jobs, settle_job, live_ref(l)) < 0)
+		live_put(l);
+	else
+		l->settling = true;
+}
+
+void live_quiet(struct live_table *t, int64_t version_id)
+{
+	SCOPED_LOCK(&t->mutex);
+	struct live *l = map64_get(t->by_version, (uint64_t)version_id);
+	if (l)
+		live_settle_soon(t, l);
+}
+
+void live_settle_wait(struct live_table *t) { workq_drain(t->r->jobs); }
+
+/* ---- what is recorded ---- */
+
+struct reason_job { int64_t id; const char *reason; bool fallback; };
+
+static int reason_write(struct catalog_conn *conn, void *arg)
+{
+	struct reason_job *j = arg;
+	struct catalog_version v;
+	struct catalog_version_text text = {0};
+	int rc = catalog_version_get(conn, j->id, &v);
+	if (rc < 0 || v.state != CATALOG_DRAFT)
+		return rc == -ENOENT ? 0 : rc;
+	if (j->fallback && (rc = catalog_version_text(conn, j->id, &text)) < 0)
+		return rc;
+	bool stands = text.reason != NULL;
+	catalog_version_text_release(&text);
+	return stands ? 0 : catalog_version_set_reason(conn, j->id, j->reason);
+}
+
+void version_reason(struct registry *r, int64_t version_id, const char *reason, bool fallback)
+{
+	struct reason_job j = {version_id, reason, fallback};
+	if (r->read_only)
+		return;
+	int rc = catalog_write(r->catalog, false, reason_write, &j);
+	if (rc < 0)
+		log_warning(r->log, "the reason of draft %lld cannot be kept: %s", (long long)version_id, strerror(-rc));
+}
+
+struct end_job { int64_t run_id, ended_ns; int status; };
+
+static int end_write(struct catalog_conn *conn, void *arg)
+{
+	struct end_job *j = arg;
+	struct catalog_run run;
+	int rc = catalog_run_get(conn, j->run_id, &run);
+	if (rc < 0)
+		return rc;
+	run.ended_ns = j->ended_ns;
+	run.exit_status = j->status;
+	rc = catalog_run_update(conn, &run);
+	catalog_run_release(&run);
+	return rc;
+}
+
+static void record_end(struct registry *r, struct live *l, int status, int64_t ended_ns)
+{
+	struct end_job j = {l->run_id, ended_ns, status};
+	int rc = catalog_write(r->catalog, false, end_write, &j);
+	if (rc < 0)
+		log_warning(r->log, "the end of run %lld cannot be recorded: %s", (long long)l->run_id, strerror(-rc));
+}
+
+void live_record_reopened(struct live *l)
+{
+	version_reason(l->table->r, l->version_id, NULL, false);
+	record_end(l->table->r, l, -1, 0);
+}
