@@ -10,19 +10,21 @@ install(FILES completion/mintfs.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-c
 install(FILES completion/_mintfs DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 
 configure_file(dist/mintfs@.service.in ${CMAKE_BINARY_DIR}/mintfs@.service @ONLY)
-set(MINTFS_SYSTEMD_DIR "${CMAKE_INSTALL_PREFIX}/lib/systemd/system" CACHE PATH "where the systemd unit goes")
+set(MINTFS_SYSTEMD_DIR lib/systemd/system CACHE STRING "where the systemd unit goes; a relative path is below the prefix")
 install(FILES ${CMAKE_BINARY_DIR}/mintfs@.service DESTINATION ${MINTFS_SYSTEMD_DIR})
 
-# mount(8) looks for helpers in /sbin only, which is /usr/sbin where /usr is merged. So an install for the whole system puts it there, whatever
-# the prefix; one below somebody's home keeps to its prefix, and `mintfs mount` works all the same.
-if(CMAKE_INSTALL_PREFIX MATCHES "^/(usr(/local)?)?/?$")
-  set(mount_helper_dir /usr/sbin)
-else()
-  set(mount_helper_dir ${CMAKE_INSTALL_FULL_SBINDIR})
-endif()
-set(MINTFS_MOUNT_HELPER_DIR ${mount_helper_dir} CACHE PATH "where the link mount.mintfs goes")
+# mount(8) looks for helpers in /sbin only, which is /usr/sbin where /usr is merged. So an install for the whole system puts it there, whatever the
+# prefix; one below somebody's home keeps to its prefix, and `mintfs mount` works all the same.
+set(MINTFS_MOUNT_HELPER_DIR "" CACHE STRING "where the link mount.mintfs goes; empty: /usr/sbin for an install below /usr, else sbin below the prefix")
 install(CODE "
-  file(MAKE_DIRECTORY \"\$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}\")
-  file(CREATE_LINK \"${CMAKE_INSTALL_FULL_BINDIR}/mintfs\" \"\$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}/mount.mintfs\" SYMBOLIC)
-  message(STATUS \"Installing: \$ENV{DESTDIR}${MINTFS_MOUNT_HELPER_DIR}/mount.mintfs -> ${CMAKE_INSTALL_FULL_BINDIR}/mintfs\")
+  set(dir \"${MINTFS_MOUNT_HELPER_DIR}\")
+  if(NOT dir AND CMAKE_INSTALL_PREFIX MATCHES \"^/usr(/local)?/?$\")
+    set(dir /usr/sbin)
+  elseif(NOT dir)
+    set(dir \"\${CMAKE_INSTALL_PREFIX}/sbin\")
+  endif()
+  set(link \"\$ENV{DESTDIR}\${dir}/mount.mintfs\")
+  file(MAKE_DIRECTORY \"\$ENV{DESTDIR}\${dir}\")
+  file(CREATE_LINK \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/mintfs\" \"\${link}\" SYMBOLIC)
+  message(STATUS \"Installing: \${link}\")
 ")

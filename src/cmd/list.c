@@ -123,7 +123,7 @@ static int list_model(struct source *s, const struct source_ref *model, struct l
 {
 	static const struct { const char *title; bool right; } columns[] = {{"VERSION", false}, {"STATE", false}, {"AGE", true}, {"SIZE", true}, {"FILES", true},
 		{"LINKS", false}};
-	const struct source_query q = {.states = 1u << CATALOG_DRAFT | 1u << CATALOG_COMMITTED | 1u << CATALOG_RETIRED};
+	const struct source_query q = {.states = 1u << CATALOG_DRAFT | 1u << CATALOG_COMMITTED | 1u << CATALOG_RETIRED, .runs = l->j != NULL};
 	auto_links struct links links = {0};
 	int rc = source_links(s, model, &links, f);
 	if (rc < 0)

@@ -174,6 +174,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (limit && (parse_u64(limit, UINT32_MAX, &n) < 0 || n == 0))
 		return cmd_usage(self, "-n takes a number from 1 on, not '%s'", limit);
 	q.limit = (uint32_t)n;
+	q.runs = a.o.json;
 	q.states |= all ? 1u << CATALOG_DISCARDED : 0;
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 30);

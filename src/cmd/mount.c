@@ -131,8 +131,12 @@ static int unmount_stale(const char *dir)
 static int check_mountpoint(struct mount_options *m, const char *dir, struct fault *f)
 {
 	struct stat st;
-	char type[128];
+	char type[128], store[PATH_MAX];
 	int rc = stat(dir, &st) < 0 ? -errno : 0;
+	if (rc == 0) { /* attributes of a drive whose daemon has died may still be in the kernel: something uncached tells */
+		int probe = drive_attr(dir, "store", store, sizeof store);
+		rc = probe == -ENOTCONN || probe == -ECONNABORTED ? probe : 0;
+	}
 	if (rc == -ENOTCONN || rc == -ECONNABORTED) { /* a daemon died here: clear up after it */
 		if (unmount_stale(dir) < 0)
 			return fault_set(f, EBUSY, "%s is the mount point of a daemon that died, and cannot be unmounted: try 'fusermount3 -u %s'", dir, dir);

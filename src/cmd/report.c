@@ -74,6 +74,41 @@ int64_t version_time(const struct catalog_version *v)
 	return v->state == CATALOG_DRAFT || v->committed_ns == 0 ? v->minted_ns : v->committed_ns;
 }
 
+static int add_word(const char *name, const char *value, void *arg)
+{
+	struct buf *out = arg;
+	bool plain = *value && !value[strcspn(value, " \t\n'\"\\$&;|<>()*?#~`!{}[]")];
+	buf_puts(out, out->len ? " " : "");
+	if (plain)
+		return buf_puts(out, value);
+	buf_putc(out, '\'');
+	for (const char *c = value; *c; c++)
+		*c == '\'' ? buf_puts(out, "'\\''") : buf_putc(out, *c);
+	return buf_putc(out, '\'');
+}
+
+/* metadata_each_field shows the members of objects: ["a","b"] becomes {"0":"a","1":"b"} */
+int command_words(const char *json, struct buf *out)
+{
+	auto_buf struct buf object = BUF_INIT(1 << 20);
+	unsigned n = 0;
+	bool quoted = false;
+	if (json[0] != '[')
+		return -EINVAL;
+	for (const char *c = json + 1; *c; c++) {
+		if (!quoted && *c == '"')
+			buf_printf(&object, "%s\"%u\":", n ? "," : "{", n), n++;
+		if (*c == '"')
+			quoted = !quoted;
+		if (quoted || *c == '"')
+			buf_putc(&object, *c);
+		if (quoted && *c == '\\' && c[1])
+			buf_putc(&object, *++c);
+	}
+	buf_putc(&object, '}');
+	return n ? metadata_each_field(buf_text(&object), object.len, add_word, out, NULL) : -EINVAL;
+}
+
 /* ---- metrics ---- */
 
 static int add_metric(const char *name, const char *value, void *arg)

@@ -14,6 +14,9 @@ void json_field_number(struct json_out *j, const char *key, uint32_t number); /*
 enum style state_style(enum catalog_state state);
 int64_t version_time(const struct catalog_version *v); /* of the commit, or of a draft's mint */
 
+/* A run's command, recorded as a JSON array of arguments, as one would type it in a shell. -EINVAL */
+int command_words(const char *json, struct buf *out);
+
 /* Metrics as compact JSON, flattened: name and value as text. */
 struct metric { char *name, *value; };
 struct metrics { struct metric *v; size_t n; };

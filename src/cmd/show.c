@@ -113,43 +113,10 @@ static void fact_lines(struct table *t, const char *name, const char *text)
 	}
 }
 
-struct words { struct buf *out; };
-
-static int add_word(const char *name, const char *value, void *arg)
-{
-	struct words *w = arg;
-	bool plain = *value && !value[strcspn(value, " \t\n'\"\\$&;|<>()*?#~`!{}[]")];
-	buf_puts(w->out, w->out->len ? " " : "");
-	if (plain)
-		return buf_puts(w->out, value);
-	buf_putc(w->out, '\'');
-	for (const char *c = value; *c; c++)
-		*c == '\'' ? buf_puts(w->out, "'\\''") : buf_putc(w->out, *c);
-	return buf_putc(w->out, '\'');
-}
-
-/* The command as one would type it: its record is a JSON array of arguments, and each_field shows the members of objects. */
 static void fact_command(struct table *t, const char *command)
 {
-	auto_buf struct buf object = BUF_INIT(1 << 20), line = BUF_INIT(1 << 20);
-	struct words w = {&line};
-	unsigned n = 0;
-	bool quoted = false;
-	if (!command || command[0] != '[')
-		return;
-	/* ["a","b"] becomes {"0":"a","1":"b"} */
-	for (const char *c = command + 1; *c; c++) {
-		if (!quoted && *c == '"')
-			buf_printf(&object, "%s\"%u\":", n ? "," : "{", n), n++;
-		if (*c == '"')
-			quoted = !quoted;
-		if (quoted || *c == '"')
-			buf_putc(&object, *c);
-		if (quoted && *c == '\\' && c[1])
-			buf_putc(&object, *++c);
-	}
-	buf_putc(&object, '}');
-	if (n && metadata_each_field(buf_text(&object), object.len, add_word, &w, NULL) == 0)
+	auto_buf struct buf line = BUF_INIT(1 << 20);
+	if (command && command_words(command, &line) == 0)
 		fact(t, "command", buf_text(&line));
 }
 

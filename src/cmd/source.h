@@ -52,6 +52,7 @@ struct source_query {
 	unsigned states; /* 1u << enum catalog_state */
 	uint32_t limit;  /* 0: all */
 	bool brief;      /* texts and metrics are not needed */
+	bool runs;       /* the names of runs are; a version's own look-up has it always */
 };
 /* Versions of a model, newest first. */
 int source_versions(struct source *s, const struct source_ref *model, const struct source_query *q, source_version_fn *fn, void *arg, struct fault *f);
@@ -70,7 +71,13 @@ typedef int source_model_fn(const struct model_info *m, void *arg);
 int source_models(struct source *s, const char *prefix, source_model_fn *fn, void *arg, struct fault *f); /* in order of path */
 int source_model(struct source *s, const struct source_ref *model, struct model_info *ret, struct fault *f);
 
-struct file_info { char *path, *target /* of a link, or NULL */; enum catalog_type type; uint64_t size; mode_t mode; char sha256[BLOB_HEX_SIZE]; }; /* sha256 "": not known */
+struct file_info {
+	char *path, *target; /* target: of a link, or NULL */
+	enum catalog_type type;
+	uint64_t size;
+	mode_t mode;
+	char sha256[BLOB_HEX_SIZE]; /* "": not known */
+};
 struct files { struct file_info *v; size_t n; };
 int source_files(struct source *s, const struct source_ref *version, struct files *ret, struct fault *f); /* in order of path */
 void files_release(struct files *l);
@@ -78,13 +85,17 @@ void files_release(struct files *l);
 /* Content of a regular file, O_RDONLY. -ENOENT */
 int source_content(struct source *s, const struct source_ref *version, const char *path, int *ret_fd, struct fault *f);
 
-/* The directory of a draft's tree, or of a version on the drive, as a path for this process: what `source_files` walks. fd keeps it alive and is closed by the caller. */
+/* The directory of a draft's tree, or of a version on the drive, as a path for this process: what `source_files` walks. fd keeps
+ * it alive and is closed by the caller. */
 int source_tree(struct source *s, const struct source_ref *version, char *out, size_t size, int *ret_fd, struct fault *f);
+/* As user.mintfs.run: the run's own id, else HOST:PID:START; to be freed. */
+char *run_name(const struct catalog_run *run);
 /* metrics of the metadata.json in a directory, as compact JSON, to be freed; NULL if there are none */
 char *metrics_of_tree(const char *dir);
 
 /* ---- acting on a draft, where it is served ---- */
-/* The version directory of a draft on the drive that serves it: 0; -ENOENT if no drive does (the registry may be used directly); else f says why it cannot be reached. */
+/* The version directory of a draft on the drive that serves it: 0; -ENOENT if no drive does (the registry may be used directly);
+ * else f says why it cannot be reached. */
 int source_serving(struct source *s, const struct source_ref *draft, char *out, size_t size, struct fault *f);
 /* setxattr user.mintfs.NAME on it; the drive's own sentence in f. */
 int source_ask(const char *dir, const char *name, const char *value, const char *label, struct fault *f);

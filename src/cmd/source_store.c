@@ -54,6 +54,7 @@ int store_links(struct source *s, const struct source_ref *model, struct links *
 struct usage { int64_t id; uint64_t bytes, files; };
 struct listing {
 	struct source *s;
+	struct catalog_conn *conn; /* while it lists */
 	const struct source_query *q;
 	source_version_fn *fn;
 	void *arg;
@@ -73,18 +74,24 @@ static int note_draft(const struct catalog_version *v, const struct catalog_vers
 	return l->q->limit && l->n_drafts >= l->q->limit;
 }
 
-static char *run_name(struct catalog_conn *conn, int64_t run_id)
+char *run_name(const struct catalog_run *run)
+{
+	char text[CATALOG_NAME_MAX + 32];
+	if (run->key)
+		return strdup(run->key);
+	snprintf(text, sizeof text, "%s:%.*s", run->host ? run->host : "", run->chain && *run->chain ? (int)strcspn(run->chain, " ") : 6,
+		run->chain && *run->chain ? run->chain : "unseen");
+	return strdup(text);
+}
+
+static char *name_run(struct catalog_conn *conn, int64_t run_id)
 {
 	struct catalog_run run;
-	char text[CATALOG_NAME_MAX + 32] = "";
 	if (catalog_run_get(conn, run_id, &run) < 0)
 		return NULL;
-	if (run.key)
-		text_copy(text, sizeof text, run.key);
-	else
-		snprintf(text, sizeof text, "%s:%.*s", run.host ? run.host : "", run.chain ? (int)strcspn(run.chain, " ") : 6, run.chain ? run.chain : "unseen");
+	char *name = run_name(&run);
 	catalog_run_release(&run);
-	return strdup(text);
+	return name;
 }
 
 static int give(const struct catalog_version *v, const struct catalog_version_text *text, void *arg)
@@ -100,7 +107,9 @@ static int give(const struct catalog_version *v, const struct catalog_version_te
 		info.v.n_files = (uint32_t)l->drafts[l->next].files;
 		info.sized = true;
 	}
+	info.run = l->q->runs ? name_run(l->conn, v->run_id) : NULL;
 	int rc = l->fn(&info, l->arg);
+	free(info.run);
 	return rc ? rc : ++l->given == l->q->limit;
 }
 
@@ -134,6 +143,7 @@ int store_versions(struct source *s, const struct source_ref *model, const struc
 		rc = registry_read_begin(s->r, &conn);
 	if (rc >= 0) {
 		struct catalog_version_list all = {.model_id = model->model_id, .states = q->states, .descending = true, .with_text = !q->brief};
+		l.conn = conn;
 		rc = catalog_version_list(conn, &all, give, &l);
 	}
 	catalog_read_end(conn);
@@ -165,7 +175,7 @@ int store_version(struct source *s, const struct source_ref *version, source_ver
 	if (rc == 0)
 		rc = catalog_version_text(conn, version->version_id, &info.text);
 	if (rc == 0)
-		info.run = run_name(conn, info.v.run_id);
+		info.run = name_run(conn, info.v.run_id);
 	catalog_read_end(conn);
 	if (rc == 0 && info.v.state == CATALOG_DRAFT) {
 		info.sized = false;

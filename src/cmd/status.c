@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DATA_PATH_MAX 256
 struct drive { char dir[PATH_MAX]; bool read_only; pid_t pid; int64_t since_ns; char host[CATALOG_NAME_MAX]; };
-struct draft_row { struct catalog_version v; char *author, *reason, *model, *run, *command; struct registry_draft_info info; bool known; };
+struct draft_row { struct catalog_version v; char *author, *reason, *model, *run_key, *run_id, *command; struct registry_draft_info info; bool known; };
 struct status {
 	struct source *s;
 	struct catalog_totals totals;
@@ -28,7 +29,8 @@ static void release(struct status *st)
 		free(d->author);
 		free(d->reason);
 		free(d->model);
-		free(d->run);
+		free(d->run_key);
+		free(d->run_id);
 		free(d->command);
 	}
 	free(st->drafts);
@@ -95,13 +97,12 @@ static void name_draft(struct catalog_conn *conn, struct draft_row *d)
 {
 	auto_free struct catalog_model *m = calloc(1, sizeof *m);
 	struct catalog_run run;
-	char text[CATALOG_NAME_MAX + 32];
 	if (m && catalog_model_get(conn, d->v.model_id, m) == 0)
 		d->model = strdup(m->path);
 	if (catalog_run_get(conn, d->v.run_id, &run) < 0)
 		return;
-	snprintf(text, sizeof text, "pid %.*s", run.chain ? (int)strcspn(run.chain, ": ") : 1, run.chain && *run.chain ? run.chain : "?");
-	d->run = strdup(run.key ? run.key : text);
+	d->run_key = copy(run.key);
+	d->run_id = run_name(&run);
 	d->command = copy(run.command);
 	catalog_run_release(&run);
 }
@@ -153,6 +154,8 @@ static void json_drives(struct json_out *j, const struct status *st)
 		json_object_begin(j);
 		json_field_string(j, "mount", d->dir);
 		json_field_bool(j, "read_only", d->read_only);
+		char path[DATA_PATH_MAX];
+		json_field_string(j, "data_path", drive_attr(d->dir, "datapath", path, sizeof path) == 0 ? path : NULL);
 		json_key(j, "pid");
 		d->pid ? json_int(j, d->pid) : json_null(j);
 		json_field_string(j, "host", d->host[0] ? d->host : NULL);
@@ -173,7 +176,7 @@ static void json_drafts(struct json_out *j, const struct status *st)
 		json_field_int(j, "number", d->v.number);
 		json_field_time(j, "minted", d->v.minted_ns);
 		json_field_string(j, "author", d->author);
-		json_field_string(j, "run_id", d->run);
+		json_field_string(j, "run_id", d->run_id);
 		json_key(j, "command");
 		d->command ? json_raw(j, d->command) : json_null(j);
 		json_field_bool(j, "run_alive", d->info.run_alive);
@@ -219,6 +222,11 @@ static void add_drives(struct table *t, const struct status *st)
 			table_cellf(t, STYLE_PLAIN, "%s%s, process %d, since %s", d->dir, d->read_only ? ", read-only" : "", (int)d->pid, human_age(d->since_ns, age));
 		else
 			table_cellf(t, STYLE_PLAIN, "%s%s", d->dir, d->read_only ? ", read-only" : "");
+		char path[DATA_PATH_MAX]; /* how the bytes of files go, and if not past the daemon, why */
+		if (drive_attr(d->dir, "datapath", path, sizeof path) == 0) {
+			table_cell(t, STYLE_DIM, "data path");
+			table_cell(t, STYLE_PLAIN, path);
+		}
 	}
 	if (st->n_drives == 0) {
 		table_cell(t, STYLE_DIM, "mounted on");
@@ -239,8 +247,8 @@ static int print_summary(const struct status *st, bool color)
 	table_cell(&t, STYLE_DIM, "models");
 	table_cellf(&t, STYLE_PLAIN, "%lld", (long long)c->models);
 	table_cell(&t, STYLE_DIM, "versions");
-	table_cellf(&t, STYLE_PLAIN, "%lld committed, %lld open drafts, %lld retired, %lld discarded", (long long)c->committed, (long long)c->drafts,
-		(long long)c->retired, (long long)c->discarded);
+	table_cellf(&t, STYLE_PLAIN, "%lld committed, %lld open %s, %lld retired, %lld discarded", (long long)c->committed, (long long)c->drafts,
+		c->drafts == 1 ? "draft" : "drafts", (long long)c->retired, (long long)c->discarded);
 	table_cell(&t, STYLE_DIM, "files");
 	table_cellf(&t, STYLE_PLAIN, "%lld, %s", (long long)c->files, human_size(c->logical_bytes, a));
 	table_cell(&t, STYLE_DIM, "stored");
@@ -256,6 +264,22 @@ static int print_summary(const struct status *st, bool color)
 	return table_print(&t, 0, color);
 }
 
+/* The run's own id; else the program, which says more than the name MintFS gave the run. */
+static void add_run(struct table *t, const struct draft_row *d)
+{
+	char words[40];
+	if (d->run_key || !d->command) {
+		table_cell(t, STYLE_PLAIN, d->run_key ? d->run_key : d->run_id);
+		return;
+	}
+	auto_buf struct buf line = BUF_INIT(1 << 20);
+	command_words(d->command, &line);
+	text_copy(words, sizeof words, line.len < sizeof words ? buf_text(&line) : "");
+	if (!words[0])
+		snprintf(words, sizeof words, "%.*s...", (int)sizeof words - 4, buf_text(&line));
+	table_cell(t, STYLE_PLAIN, words);
+}
+
 static int print_drafts(const struct status *st, bool color)
 {
 	static const struct { const char *title; bool right; } columns[] = {{"OPEN DRAFT", false}, {"RUN", false}, {"AUTHOR", false}, {"AGE", true}, {"SIZE", true},
@@ -267,7 +291,7 @@ static int print_drafts(const struct status *st, bool color)
 	for (size_t i = 0; i < st->n_drafts; i++) {
 		const struct draft_row *d = &st->drafts[i];
 		table_cellf(&t, STYLE_BOLD, "%s/v%u", d->model ? d->model : "?", d->v.number);
-		table_cell(&t, STYLE_PLAIN, d->run);
+		add_run(&t, d);
 		table_cell(&t, STYLE_PLAIN, d->author);
 		table_cell(&t, STYLE_PLAIN, human_age(d->v.minted_ns, text));
 		table_cell(&t, STYLE_PLAIN, d->known ? human_size(d->info.bytes, text) : "-");

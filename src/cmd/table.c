@@ -132,6 +132,8 @@ const char *human_number(const char *text, char out[HUMAN_MAX])
 {
 	char *end;
 	double value = strtod(text, &end);
+	if (!strcmp(text, "null")) /* no number: NaN, as the trainer wrote it */
+		return "-";
 	if (*text && !*end && isfinite(value))
 		snprintf(out, HUMAN_MAX, "%.6g", value);
 	else

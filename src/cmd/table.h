@@ -16,7 +16,7 @@ void text_print(const char *text); /* the same, to standard output */
 const char *human_size(uint64_t bytes, char out[HUMAN_MAX]);            /* "812 B", "12.3 KiB" */
 const char *human_age(int64_t since_ns, char out[HUMAN_MAX]);           /* "3 min", "2 h", "5 d"; "-" for 0 */
 const char *human_time(int64_t at_ns, char out[HUMAN_MAX]);             /* "2025-07-15 18:40:00", UTC; "-" for 0 */
-const char *human_number(const char *text, char out[HUMAN_MAX]);        /* a metric's value in at most six digits; other text is cut */
+const char *human_number(const char *text, char out[HUMAN_MAX]);        /* a metric's value in at most six digits; "-" for null; other text is cut */
 
 enum style { STYLE_PLAIN, STYLE_BOLD, STYLE_DIM, STYLE_RED, STYLE_GREEN, STYLE_YELLOW, STYLE_CYAN };
 /* Escape sequences around a piece of output; empty without colour. */

@@ -321,9 +321,10 @@ static int writer_is_there(const struct draft *d, struct fault *f)
 	struct writer_search s = {0};
 
 	map64_each(d->files, look_for_writer, &s);
+	const char *name = s.name && s.name[0] ? s.name : "a file without a name";
 	if (s.files > 1)
-		return fault_set(f, EBUSY, "%s and %u more are open for writing", s.name ? s.name : "a file", s.files - 1);
-	return fault_set(f, EBUSY, "%s is open for writing", s.name ? s.name : "a file");
+		return fault_set(f, EBUSY, "%s and %u more are open for writing", name, s.files - 1);
+	return fault_set(f, EBUSY, "%s is open for writing", name);
 }
 
 static int gone(struct fault *f)

@@ -185,7 +185,10 @@ static int staging_empty(struct registry *r, int64_t version_id)
 		for (struct dirent *e; (e = readdir(dir));) {
 			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 				continue;
-			if ((rc = sys_remove_tree(at, e->d_name)) < 0)
+			rc = sys_unlinkat(at, e->d_name, 0);
+			if (rc == -EISDIR)
+				rc = sys_remove_tree(at, e->d_name);
+			if (rc < 0 && rc != -ENOENT)
 				return rc;
 			removed++;
 		}

@@ -88,7 +88,7 @@ static void init_undo(int dirfd)
 	take_fd(&fd);
 	sys_unlinkat(dirfd, "config.json", 0);
 	for (struct dirent *e; (e = readdir(dir));)
-		if (is_init_name(e->d_name) && sys_unlinkat(dirfd, e->d_name, 0) < 0)
+		if (is_init_name(e->d_name) && sys_unlinkat(dirfd, e->d_name, 0) < 0) /* a directory */
 			sys_remove_tree(dirfd, e->d_name);
 }
 

@@ -1,150 +1,7 @@
 /* The registry without a mount: every rule of a version's life. */
-#include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "registry_env.h"
 
-#include <cmocka.h>
-
-#include <mintfs/cleanup.h>
-#include <mintfs/registry.h>
-#include <mintfs/sys.h>
-#include <mintfs/util.h>
-
-struct fixture {
-	char path[64], store[80];
-	struct registry *r;
-	struct registry_actor me;
-	int events[2];
-};
-
-static void on_event(const struct registry_event *e, void *arg)
-{
-	struct fixture *x = arg;
-	__atomic_add_fetch(&x->events[e->kind == REGISTRY_COMMITTED ? 0 : 1], 1, __ATOMIC_SEQ_CST);
-}
-
-static void open_store(struct fixture *x)
-{
-	struct fault f = FAULT_INIT;
-	struct registry_options o = {.path = x->store, .serve = true, .mountpoint = "/nowhere", .on_event = on_event, .event_arg = x};
-	if (registry_open(&o, &x->r, &f) != 0)
-		fail_msg("cannot open: %s", f.text);
-}
-
-static int setup(void **state)
-{
-	struct fixture *x = calloc(1, sizeof *x);
-	struct fault f = FAULT_INIT;
-	strcpy(x->path, "/tmp/mintfs-registry-XXXXXX");
-	assert_non_null(mkdtemp(x->path));
-	snprintf(x->store, sizeof x->store, "%s/store", x->path);
-	if (registry_init(x->store, &f) != 0)
-		fail_msg("cannot init: %s", f.text);
-	x->me = (struct registry_actor){getpid(), getuid(), getgid()};
-	open_store(x);
-	*state = x;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *x = *state;
-	registry_close(x->r);
-	int fd = open(x->path, O_RDONLY | O_DIRECTORY);
-	int blobs = open(x->store, O_RDONLY | O_DIRECTORY);
-	struct blob_store *s;
-	if (blobs >= 0 && blob_store_open_local(blobs, false, NULL, &s, NULL) == 0) /* takes the immutable flags off */
-		blob_store_close(s);
-	close(blobs);
-	close(fd);
-	char command[256];
-	snprintf(command, sizeof command, "chattr -R -i %s 2>/dev/null; rm -rf %s", x->path, x->path);
-	int rc = system(command);
-	free(x);
-	return rc == 0 ? 0 : -1;
-}
-
-/* ---- helpers ---- */
-
-static int64_t make_path(struct fixture *x, const char *path)
-{
-	char copy[512], *save = NULL;
-	int64_t parent = CATALOG_DIR_ROOT;
-	snprintf(copy, sizeof copy, "%s", path);
-	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		struct catalog_dir d;
-		struct catalog_conn *conn;
-		assert_int_equal(registry_read_begin(x->r, &conn), 0);
-		int rc = catalog_dir_find(conn, parent, name, &d);
-		catalog_read_end(conn);
-		if (rc == -ENOENT || (rc == 0 && d.hidden)) {
-			struct fault f = FAULT_INIT;
-			rc = registry_dir_make(x->r, &x->me, parent, name, 0755, &d, &f);
-			if (rc != 0)
-				fail_msg("mkdir %s in %s: %s", name, path, f.text);
-		}
-		parent = d.id;
-	}
-	return parent;
-}
-
-static struct catalog_version mint(struct fixture *x, int64_t model, const char *name)
-{
-	struct catalog_version v;
-	struct fault f = FAULT_INIT;
-	if (registry_mint(x->r, &x->me, model, name, 0755, &v, &f) != 0)
-		fail_msg("mint %s: %s", name, f.text);
-	return v;
-}
-
-static void put(struct fixture *x, int64_t version, const char *name, const char *text)
-{
-	struct draft *d;
-	bool writable;
-	assert_int_equal(registry_draft_get(x->r, version, &d, &writable), 0);
-	assert_true(writable);
-	assert_int_equal(draft_change_begin(d), 0);
-	int fd = openat(draft_root(d), name, O_CREAT | O_TRUNC | O_WRONLY, 0644);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
-	draft_change_end(d);
-	draft_put(d);
-}
-
-static void commit_ok(struct fixture *x, int64_t version)
-{
-	struct fault f = FAULT_INIT;
-	if (registry_commit(x->r, &x->me, version, "a message", &f) != 0)
-		fail_msg("commit: %s", f.text);
-}
-
-static struct catalog_version get(struct fixture *x, int64_t version)
-{
-	struct catalog_version v;
-	struct catalog_conn *conn;
-	assert_int_equal(registry_read_begin(x->r, &conn), 0);
-	assert_int_equal(catalog_version_get(conn, version, &v), 0);
-	catalog_read_end(conn);
-	return v;
-}
-
-static int64_t committed(struct fixture *x, int64_t model, const char *metadata)
-{
-	struct catalog_version v = mint(x, model, "next");
-	put(x, v.id, "model.pth", "weights");
-	if (metadata)
-		put(x, v.id, "metadata.json", metadata);
-	commit_ok(x, v.id);
-	return v.id;
-}
+#include "../../src/registry/registry.h"
 
 /* ---- names ---- */
 
@@ -243,29 +100,6 @@ static void test_latest_is_my_draft_for_me_and_the_newest_committed_for_others(v
 	assert_int_equal(n, 1);
 }
 
-static pid_t child_that_waits(int *hold)
-{
-	int p[2];
-	assert_int_equal(pipe(p), 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		char c;
-		close(p[1]);
-		_exit(read(p[0], &c, 1) == 1 ? c : 0); /* exits with the byte it is given, or 0 */
-	}
-	close(p[0]);
-	*hold = p[1];
-	return pid;
-}
-
-/* A byte, not the end of the pipe: a later child may have inherited the writing end. */
-static void let_end(pid_t pid, int hold, char exit_byte)
-{
-	assert_int_equal(write(hold, &exit_byte, 1), 1);
-	close(hold);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-}
-
 static void test_of_two_runs_each_is_led_to_its_own_draft(void **state)
 {
 	struct fixture *x = *state;
@@ -309,40 +143,6 @@ static void test_a_failed_siblings_draft_never_takes_over_a_runs_own(void **stat
 }
 
 /* ---- the end of a run ---- */
-
-/* Waits for a condition; the cap is only there to end a broken test. */
-#define WAIT_FOR(condition) \
-	for (int64_t end_ = time_monotonic_ns() + 20 * NS_PER_SEC; !(condition);) { \
-		if (time_monotonic_ns() > end_) \
-			fail_msg("waited in vain for %s", #condition); \
-		usleep(2000); \
-	}
-
-static bool kernel_tells_exit(void)
-{
-	/* PIDFD_INFO_EXIT came with Linux 6.15 */
-	int major = 0, minor = 0;
-	FILE *f = fopen("/proc/sys/kernel/osrelease", "r");
-	if (!f || fscanf(f, "%d.%d", &major, &minor) != 2)
-		major = 0;
-	if (f)
-		fclose(f);
-	return major > 6 || (major == 6 && minor >= 15);
-}
-
-static char *reason_of(struct fixture *x, int64_t version)
-{
-	struct catalog_version_text t = {0};
-	struct catalog_conn *conn;
-	char *reason = NULL;
-	assert_int_equal(registry_read_begin(x->r, &conn), 0);
-	assert_int_equal(catalog_version_text(conn, version, &t), 0);
-	catalog_read_end(conn);
-	if (t.reason)
-		reason = strdup(t.reason);
-	catalog_version_text_release(&t);
-	return reason;
-}
 
 static struct catalog_version run_child(struct fixture *x, int64_t model, const char *file, char exit_byte)
 {
@@ -526,6 +326,69 @@ static void test_hard_links_and_directories_are_recorded_as_they_are(void **stat
 	assert_int_equal(dir.n_children, 2);
 }
 
+static void test_a_path_of_any_length_leaves_room_for_the_reason(void **state)
+{
+	struct fixture *x = *state;
+	char id[200], path[1024];
+	memset(id, 'x', sizeof id - 1);
+	id[sizeof id - 1] = '\0';
+	snprintf(path, sizeof path, "global/custom/%s/%s/%s/%s", id, id, id, id);
+	struct catalog_version v = mint(x, make_path(x, path), "next");
+	put(x, v.id, "model.pth", "PK\x03\x04 torn");
+	refused(x, v.id, EINVAL, VERDICT_TORN, "model.pth");
+}
+
+static void test_a_draft_with_nothing_but_links_and_directories_is_empty_and_a_fifo_is_refused(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_version v = mint(x, make_path(x, "product/P001_all/mlstm"), "next");
+	struct draft *d;
+	bool writable;
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	assert_int_equal(mkdirat(draft_root(d), "dir", 0755), 0);
+	assert_int_equal(symlinkat("dir", draft_root(d), "link"), 0);
+	refused(x, v.id, EINVAL, VERDICT_EMPTY_DRAFT, "nothing");
+	put(x, v.id, "model.pth", "weights");
+	assert_int_equal(mkfifoat(draft_root(d), "dir/pipe", 0644), 0);
+	refused(x, v.id, EPERM, VERDICT_SPECIAL_FILE, "dir/pipe");
+	assert_int_equal(unlinkat(draft_root(d), "dir/pipe", 0), 0);
+	assert_int_equal(mkdirat(draft_root(d), "metadata.json", 0755), 0);
+	refused(x, v.id, EINVAL, VERDICT_BAD_METADATA, "directory");
+	assert_int_equal(unlinkat(draft_root(d), "metadata.json", AT_REMOVEDIR), 0);
+	draft_put(d);
+	commit_ok(x, v.id);
+}
+
+static void test_what_the_trainer_wrote_as_metadata_is_never_altered(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	int64_t id = committed(x, model, "{ \"metrics\": {\"rmse\": NaN,  \"r2\": 0.5} }\n");
+	assert_content(x, id, "metadata.json", "{ \"metrics\": {\"rmse\": NaN,  \"r2\": 0.5} }\n");
+	struct catalog_version_text t = {0};
+	struct catalog_conn *conn;
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_version_text(conn, id, &t), 0);
+	catalog_read_end(conn);
+	assert_string_equal(t.metrics_summary, "{\"rmse\":null,\"r2\":0.5}");
+	assert_string_equal(t.message, "a message");
+	catalog_version_text_release(&t);
+}
+
+static void test_the_written_metadata_says_where_a_version_comes_from(void **state)
+{
+	struct fixture *x = *state;
+	int64_t id = committed(x, make_path(x, "product/P001_all/mlstm"), NULL);
+	char *text = content_of(x, id, "metadata.json"), cwd[512];
+	assert_non_null(getcwd(cwd, sizeof cwd));
+	const char *const words[] = {"product/P001_all/mlstm", "\"v1\"", "command", cwd, "model.pth", 
+		"9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c" /* printf weights | sha256sum */};
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!strstr(text, words[i]))
+			fail_msg("no %s in %s", words[i], text);
+	free(text);
+}
+
 /* ---- aliases, best, versions.json ---- */
 
 static void test_aliases_lead_to_committed_versions_only_and_keep_their_history(void **state)
@@ -548,6 +411,63 @@ static void test_aliases_lead_to_committed_versions_only_and_keep_their_history(
 	assert_int_equal(registry_alias_set(x->r, &x->me, model, "v5", "v1", &a, &f), -EPERM);
 	assert_int_equal(registry_alias_drop(x->r, &x->me, model, "production", &f), 0);
 	assert_int_equal(registry_alias_drop(x->r, &x->me, model, "production", &f), -ENOENT);
+}
+
+static int note_event(const struct catalog_alias_event *e, void *arg)
+{
+	struct buf *out = arg;
+	return buf_printf(out, "%s %u-%u;", e->name, e->from, e->to), 0;
+}
+
+static void assert_history(struct fixture *x, int64_t model, const char *expected)
+{
+	auto_buf struct buf out = BUF_INIT(4096);
+	struct catalog_conn *conn;
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_alias_history(conn, model, NULL, note_event, &out), 0);
+	catalog_read_end(conn);
+	assert_string_equal(buf_text(&out), expected);
+}
+
+static void test_ln_sfn_shows_in_the_history_as_one_move(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_alias a, b;
+	committed(x, model, NULL);
+	committed(x, model, NULL);
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v1", &a, NULL), 0);
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "CuAb12Cd", "v2", &b, NULL), 0);
+	assert_int_equal(registry_alias_rename(x->r, &x->me, model, "CuAb12Cd", "production", false, NULL), 0);
+	assert_history(x, model, "production 0-1;production 1-2;");
+	struct registry_child c;
+	assert_int_equal(registry_child_find(x->r, model, "production", &x->me, &c), 0);
+	assert_int_equal(c.number, 2);
+	assert_int_equal(c.alias.id, a.id);
+	assert_int_equal(registry_child_find(x->r, model, "CuAb12Cd", &x->me, &c), -ENOENT);
+}
+
+static int set_long_ago(struct catalog_conn *conn, void *arg)
+{
+	struct catalog_alias a = {.model_id = *(int64_t *)arg, .name = "staging", .number = 1, .set_ns = time_now_ns() - 3600 * NS_PER_SEC};
+	return catalog_alias_set(conn, &a, "ann", &a.id);
+}
+
+static void test_an_alias_that_stood_keeps_its_history_when_it_is_renamed(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_alias a;
+	struct fault f = FAULT_INIT;
+	committed(x, model, NULL);
+	assert_int_equal(catalog_write(x->r->catalog, false, set_long_ago, &model), 0);
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "other", "v1", &a, NULL), 0);
+	assert_int_equal(registry_alias_rename(x->r, &x->me, model, "staging", "other", true, &f), -EEXIST);
+	assert_int_equal(f.verdict, VERDICT_EXISTS);
+	assert_int_equal(registry_alias_rename(x->r, &x->me, model, "staging", "latest", false, &f), -EPERM);
+	assert_int_equal(registry_alias_rename(x->r, &x->me, model, "missing", "production", false, &f), -ENOENT);
+	assert_int_equal(registry_alias_rename(x->r, &x->me, model, "staging", "production", false, &f), 0);
+	assert_history(x, model, "staging 0-1;other 0-1;production 0-1;staging 1-0;");
 }
 
 static void test_best_follows_the_first_metric_by_its_known_direction(void **state)
@@ -653,6 +573,263 @@ static void test_a_draft_of_a_living_mount_is_read_only_elsewhere(void **state)
 	commit_ok(x, v.id);
 }
 
+/* ---- discard ---- */
+
+static void test_discard_refuses_while_a_file_is_open_and_force_does_not_ask(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_version v = mint(x, make_path(x, "product/P001_all/mlstm"), "next");
+	struct fault f = FAULT_INIT;
+	struct draft *d;
+	struct stat st;
+	bool writable;
+	put(x, v.id, "model.pth", "weights");
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	assert_int_equal(fstatat(draft_root(d), "model.pth", &st, 0), 0);
+	assert_int_equal(draft_file_opened(d, st.st_ino, true, "model.pth"), 0);
+	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -EBUSY);
+	assert_int_equal(f.verdict, VERDICT_BUSY);
+	assert_non_null(strstr(f.text, "v1 of product/P001_all/mlstm"));
+	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EBUSY);
+	assert_int_equal(f.verdict, VERDICT_BUSY);
+	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_FORCE, &f), 0);
+	draft_file_closed(d, st.st_ino, true, -1);
+	draft_put(d);
+	registry_settle(x->r);
+	assert_false(exists(x, "drafts/%lld", v.id));
+	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EINVAL);
+	assert_int_equal(f.verdict, VERDICT_NOT_DRAFT);
+}
+
+static void test_rmdir_discards_an_empty_draft_only_and_a_committed_version_never(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_version v = mint(x, model, "next"), empty = mint(x, model, "next");
+	struct fault f = FAULT_INIT;
+	put(x, v.id, "model.pth", "weights");
+	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -ENOTEMPTY);
+	assert_int_equal(registry_discard(x->r, empty.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), 0);
+	commit_ok(x, v.id);
+	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EROFS);
+	assert_int_equal(f.verdict, VERDICT_IMMUTABLE);
+	assert_int_equal(registry_commit(x->r, &x->me, empty.id, NULL, &f), -EINVAL);
+	assert_int_equal(f.verdict, VERDICT_NOT_DRAFT);
+}
+
+/* ---- several at once ---- */
+
+struct crowd { struct fixture *x; int64_t id; pthread_barrier_t start; int results[3]; uint8_t seen[65]; };
+
+static void *mint_one(void *arg)
+{
+	struct crowd *c = arg;
+	struct catalog_version v;
+	pthread_barrier_wait(&c->start);
+	assert_int_equal(registry_mint(c->x->r, &c->x->me, c->id, "next", 0755, &v, NULL), 0);
+	assert_true(v.number <= 64);
+	__atomic_add_fetch(&c->seen[v.number], 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void *commit_or_discard(void *arg)
+{
+	struct crowd *c = arg;
+	int which = pthread_barrier_wait(&c->start) == PTHREAD_BARRIER_SERIAL_THREAD;
+	int rc = which ? registry_discard(c->x->r, c->id, 0, NULL) : registry_commit(c->x->r, &c->x->me, c->id, NULL, NULL);
+	assert_true(rc == 0 || rc == -EBUSY || rc == -EINVAL || rc == -EROFS);
+	__atomic_add_fetch(&c->results[rc != 0 ? 2 : which], 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void *get_writable(void *arg)
+{
+	struct crowd *c = arg;
+	struct draft *d;
+	bool writable;
+	pthread_barrier_wait(&c->start);
+	assert_int_equal(registry_draft_get(c->x->r, c->id, &d, &writable), 0);
+	draft_put(d);
+	__atomic_add_fetch(&c->results[writable], 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void all_at_once(struct crowd *c, void *(*fn)(void *), unsigned n)
+{
+	pthread_t threads[64];
+	pthread_barrier_init(&c->start, NULL, n);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, fn, c), 0);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&c->start);
+}
+
+static void test_sixty_four_mints_at_once_get_sixty_four_dense_numbers(void **state)
+{
+	struct crowd c = {.x = *state};
+	c.id = make_path(c.x, "product/P001_all/mlstm");
+	all_at_once(&c, mint_one, 64);
+	for (unsigned i = 1; i <= 64; i++)
+		assert_int_equal(c.seen[i], 1);
+}
+
+static void test_a_draft_committed_and_discarded_at_once_is_one_or_the_other(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	for (int i = 0; i < 10; i++) {
+		struct crowd c = {.x = x, .id = mint(x, model, "next").id};
+		put(x, c.id, "model.pth", "weights");
+		all_at_once(&c, commit_or_discard, 4);
+		registry_settle(x->r);
+		enum catalog_state s = get(x, c.id).state;
+		if (c.results[1])
+			assert_int_equal(s, CATALOG_DISCARDED);
+		else
+			assert_int_equal(s, CATALOG_COMMITTED);
+		assert_int_equal(c.results[0] > 0, s == CATALOG_COMMITTED);
+		assert_false(exists(x, "drafts/%lld", c.id));
+		assert_null(reason_of(x, c.id));
+	}
+}
+
+static void test_whoever_comes_first_to_a_draft_left_over_all_can_write_it(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_version v = mint(x, make_path(x, "product/P001_all/mlstm"), "next");
+	for (int i = 0; i < 20; i++) {
+		struct crowd c = {.x = x, .id = v.id};
+		live_remove(x->r->live, v.id); /* as if nobody served it */
+		all_at_once(&c, get_writable, 8);
+		assert_int_equal(c.results[1], 8);
+	}
+}
+
+/* ---- read-only ---- */
+
+static void test_a_store_opened_read_only_is_read_and_nothing_else(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), id = committed(x, model, NULL);
+	struct catalog_version draft = mint(x, model, "next"), v;
+	put(x, draft.id, "model.pth", "weights");
+	registry_close(x->r);
+	struct registry_options o = {.path = x->store, .read_only = true, .serve = true, .mountpoint = "/nowhere"};
+	struct fault f = FAULT_INIT;
+	struct catalog_dir dir;
+	struct catalog_alias a;
+	struct draft *d;
+	bool writable = true;
+	uint32_t n;
+	assert_int_equal(registry_open(&o, &x->r, NULL), 0);
+	assert_true(registry_read_only(x->r));
+	assert_int_equal(registry_mint(x->r, &x->me, model, "latest", 0755, &v, &f), -EROFS);
+	assert_int_equal(f.verdict, VERDICT_READ_ONLY);
+	assert_int_equal(registry_commit(x->r, &x->me, draft.id, NULL, &f), -EROFS);
+	assert_int_equal(registry_discard(x->r, draft.id, 0, &f), -EROFS);
+	assert_int_equal(registry_dir_make(x->r, &x->me, CATALOG_DIR_ROOT, "product", 0755, &dir, &f), -EROFS);
+	assert_int_equal(registry_dir_remove(x->r, CATALOG_DIR_ROOT, "product", &f), -EROFS);
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v1", &a, &f), -EROFS);
+	assert_int_equal(registry_dir_set(x->r, model, REGISTRY_SET_MODE, &(struct catalog_dir){.mode = 0700}, &dir), -EROFS);
+	assert_int_equal(registry_commit(x->r, &x->me, id, NULL, &f), 0); /* it is already */
+	assert_int_equal(registry_draft_get(x->r, draft.id, &d, &writable), 0);
+	assert_false(writable);
+	draft_put(d);
+	assert_int_equal(registry_latest(x->r, model, &x->me, &n), 0);
+	assert_int_equal(n, 1);
+	assert_content(x, id, "model.pth", "weights");
+}
+
+/* ---- without a daemon ---- */
+
+static void test_the_command_line_commits_what_a_dead_daemon_left(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_version v = mint(x, model, "next");
+	put(x, v.id, "model.pth", "weights");
+	registry_close(x->r);
+	struct registry_options o = {.path = x->store};
+	assert_int_equal(registry_open(&o, &x->r, NULL), 0);
+	assert_int_equal(registry_commit(x->r, &x->me, v.id, "by hand", NULL), 0);
+	assert_int_equal(get(x, v.id).state, CATALOG_COMMITTED);
+	assert_false(exists(x, "drafts/%lld", v.id));
+}
+
+static void test_a_second_mount_is_never_taken_for_dead(void **state)
+{
+	struct fixture *x = *state;
+	struct registry_options o = {.path = x->store, .serve = true, .mountpoint = "/elsewhere"};
+	for (int i = 0; i < 5; i++) {
+		struct registry *second;
+		struct catalog_mount m;
+		struct catalog_conn *conn;
+		bool alive = false;
+		assert_int_equal(registry_open(&o, &second, NULL), 0);
+		assert_int_equal(registry_read_begin(second, &conn), 0);
+		assert_int_equal(catalog_mount_get(conn, x->r->mount_id, &m), 0);
+		catalog_read_end(conn);
+		assert_int_equal(registry_mount_alive(second, &m, &alive), 0);
+		assert_true(alive);
+		m.id = second->mount_id;
+		registry_close(second);
+		assert_int_equal(registry_mount_alive(x->r, &m, &alive), 0);
+		assert_false(alive);
+	}
+}
+
+static void test_a_model_removed_since_it_was_looked_up_is_not_minted_into(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), parent = make_path(x, "product/P001_all");
+	struct catalog_version v = mint(x, model, "next");
+	struct catalog_dir d;
+	struct fault f = FAULT_INIT;
+	assert_int_equal(registry_discard(x->r, v.id, 0, NULL), 0);
+	assert_int_equal(registry_dir_remove(x->r, parent, "mlstm", NULL), 0);
+	assert_int_equal(registry_mint(x->r, &x->me, model, "next", 0755, &v, &f), -ENOENT);
+	assert_int_equal(registry_dir_remove(x->r, make_path(x, "product"), "P001_all", NULL), 0);
+	assert_int_equal(registry_dir_make(x->r, &x->me, parent, "kan", 0755, &d, &f), -ENOENT);
+	assert_int_equal(make_path(x, "product/P001_all/mlstm"), model);
+	assert_int_equal(mint(x, model, "next").number, 2);
+}
+
+static void test_the_last_number_of_all_ends_the_model(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_version v;
+	struct fault f = FAULT_INIT;
+	assert_int_equal(mint(x, model, "v999999999").number, 999999999);
+	assert_int_equal(registry_mint(x->r, &x->me, model, "next", 0755, &v, &f), -EMLINK);
+	assert_int_equal(f.verdict, VERDICT_NUMBERS_OUT);
+}
+
+static void test_a_lost_or_cut_blob_is_named(void **state)
+{
+	struct fixture *x = *state;
+	int64_t id = committed(x, make_path(x, "product/P001_all/mlstm"), NULL);
+	struct catalog_conn *conn;
+	struct catalog_file file;
+	struct fault f = FAULT_INIT;
+	char hex[BLOB_HEX_SIZE];
+	int fd;
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_file_find(conn, -id, "model.pth", &file), 0);
+	catalog_read_end(conn);
+	blob_id_hex(&file.blob, hex);
+	file.size++;
+	assert_int_equal(registry_file_open(x->r, &file, &fd, &f), -EIO);
+	file.size--;
+	assert_int_equal(blob_remove(x->r->blobs, &file.blob), 0);
+	assert_int_equal(registry_file_open(x->r, &file, &fd, NULL), -EIO);
+	assert_int_equal(registry_file_open(x->r, &file, &fd, &f), -EIO);
+	assert_int_equal(f.verdict, VERDICT_DAMAGED);
+	assert_non_null(strstr(f.text, hex));
+	assert_non_null(strstr(f.text, "model.pth"));
+}
+
 static void test_init_refuses_a_second_time_and_in_a_full_directory(void **state)
 {
 	struct fixture *x = *state;
@@ -685,12 +862,29 @@ int main(void)
 		T(test_commit_refuses_what_is_not_whole_and_leaves_the_draft),
 		T(test_commit_refuses_a_file_that_is_open_for_writing),
 		T(test_hard_links_and_directories_are_recorded_as_they_are),
+		T(test_a_path_of_any_length_leaves_room_for_the_reason),
+		T(test_a_draft_with_nothing_but_links_and_directories_is_empty_and_a_fifo_is_refused),
+		T(test_what_the_trainer_wrote_as_metadata_is_never_altered),
+		T(test_the_written_metadata_says_where_a_version_comes_from),
 		T(test_aliases_lead_to_committed_versions_only_and_keep_their_history),
+		T(test_ln_sfn_shows_in_the_history_as_one_move),
+		T(test_an_alias_that_stood_keeps_its_history_when_it_is_renamed),
 		T(test_best_follows_the_first_metric_by_its_known_direction),
 		T(test_versions_json_holds_the_newest_committed_numbers),
 		T(test_references_are_found_by_path_key_alias_and_link),
 		T(test_a_draft_survives_its_daemon_and_is_served_by_the_next),
 		T(test_a_draft_of_a_living_mount_is_read_only_elsewhere),
+		T(test_discard_refuses_while_a_file_is_open_and_force_does_not_ask),
+		T(test_rmdir_discards_an_empty_draft_only_and_a_committed_version_never),
+		T(test_sixty_four_mints_at_once_get_sixty_four_dense_numbers),
+		T(test_a_draft_committed_and_discarded_at_once_is_one_or_the_other),
+		T(test_whoever_comes_first_to_a_draft_left_over_all_can_write_it),
+		T(test_a_store_opened_read_only_is_read_and_nothing_else),
+		T(test_the_command_line_commits_what_a_dead_daemon_left),
+		T(test_a_second_mount_is_never_taken_for_dead),
+		T(test_a_model_removed_since_it_was_looked_up_is_not_minted_into),
+		T(test_the_last_number_of_all_ends_the_model),
+		T(test_a_lost_or_cut_blob_is_named),
 		T(test_init_refuses_a_second_time_and_in_a_full_directory),
 	};
 	return cmocka_run_group_tests_name("registry", tests, NULL, NULL);

@@ -1,0 +1,579 @@
+/* Who is in a run, and what happens at its end: sections 3 and 4 of the design, with real processes. */
+#include "registry_env.h"
+
+#include "../../src/registry/registry.h"
+
+#include <mintfs/caller.h>
+
+/* ---- a family of processes ---- */
+
+/* Each is a loop that does what it is told: 'f' forks a child, 's' forks one in a session of its own, 'x' and a byte exits. Its commands come by a pipe, the
+ * pids of its children by another. Both are made before the first fork, for all. */
+#define FAMILY 6
+struct family { int command[FAMILY][2], answer[FAMILY][2]; pid_t pid[FAMILY]; int made; };
+
+/* What the test has open, the locks of drafts among it, is not theirs. */
+static void keep_pipes_only(const struct family *f)
+{
+	for (int fd = 3; fd < 1024; fd++) {
+		bool ours = false;
+		for (int i = 0; i < FAMILY && !ours; i++)
+			ours = fd == f->command[i][0] || fd == f->answer[i][1];
+		if (!ours)
+			close(fd);
+	}
+}
+
+static void live_as(struct family *f, int me)
+{
+	keep_pipes_only(f);
+	for (;;) {
+		unsigned char c[2];
+		if (read(f->command[me][0], c, 2) != 2 || c[0] == 'x')
+			_exit(c[1]);
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (c[0] == 's')
+				setsid();
+			me = c[1];
+		} else if (write(f->answer[me][1], &pid, sizeof pid) != sizeof pid)
+			_exit(99);
+	}
+}
+
+static void family_begin(struct family *f)
+{
+	*f = (struct family){0};
+	for (int i = 0; i < FAMILY; i++) {
+		assert_int_equal(pipe2(f->command[i], O_CLOEXEC), 0);
+		assert_int_equal(pipe2(f->answer[i], O_CLOEXEC), 0);
+	}
+}
+
+static int add(struct family *f, int parent, char how)
+{
+	int me = f->made++;
+	if (parent < 0) {
+		f->pid[me] = fork();
+		if (f->pid[me] == 0)
+			live_as(f, me);
+	} else {
+		unsigned char c[2] = {(unsigned char)how, (unsigned char)me};
+		assert_int_equal(write(f->command[parent][1], c, 2), 2);
+		assert_int_equal(read(f->answer[parent][0], &f->pid[me], sizeof(pid_t)), sizeof(pid_t));
+	}
+	return me;
+}
+static int child_of(struct family *f, int parent) { return add(f, parent, 'f'); }
+
+static void ends(struct family *f, int who, unsigned char status)
+{
+	unsigned char c[2] = {'x', status};
+	assert_int_equal(write(f->command[who][1], c, 2), 2);
+}
+
+static void family_end(struct family *f)
+{
+	for (int i = 0; i < FAMILY; i++)
+		for (int k = 0; k < 2; k++) {
+			close(f->command[i][k]); /* the end of the pipe ends who is left */
+			close(f->answer[i][k]);
+		}
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
+static struct registry_actor as(struct family *f, int who) { return (struct registry_actor){f->pid[who], getuid(), getgid()}; }
+
+static struct catalog_version mints(struct fixture *x, struct family *f, int who, int64_t model)
+{
+	struct registry_actor a = as(f, who);
+	struct catalog_version v;
+	struct fault why = FAULT_INIT;
+	if (registry_mint(x->r, &a, model, "latest", 0755, &v, &why) != 0)
+		fail_msg("%s", why.text);
+	return v;
+}
+
+static void writes(struct fixture *x, struct family *f, int who, int64_t version, const char *name)
+{
+	struct registry_actor a = as(f, who);
+	registry_draft_joined(x->r, version, &a);
+	put(x, version, name, "weights");
+}
+
+static uint32_t latest_of(struct fixture *x, struct family *f, int who, int64_t model)
+{
+	struct registry_actor a = as(f, who);
+	uint32_t n;
+	return registry_latest(x->r, model, &a, &n) == 0 ? n : 0;
+}
+
+static bool is_gone(pid_t pid)
+{
+	struct caller_process p;
+	return caller_process_of(pid, &p) < 0 || !caller_alive(p);
+}
+
+/* What is known of a process that ended has been dealt with when a later one, watched by the same thread, has been. */
+static void wait_until_noticed(struct fixture *x, int64_t model)
+{
+	int hold;
+	pid_t pid = child_that_waits(&hold);
+	struct registry_actor a = {pid, getuid(), getgid()};
+	struct catalog_version v;
+	assert_int_equal(registry_mint(x->r, &a, model, "next", 0755, &v, NULL), 0);
+	let_end(pid, hold, 1); /* failed and empty: discarded */
+	WAIT_FOR(get(x, v.id).state == CATALOG_DISCARDED);
+	registry_settle(x->r);
+}
+
+#define NEEDS_EXIT_STATUS \
+	if (!kernel_tells_exit()) \
+		skip()
+
+/* ---- who holds ---- */
+
+static void test_after_mkdir_the_shell_holds_the_draft_and_its_commands_find_it(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int shell = child_of(&f, -1), mkdir_ = child_of(&f, shell), stranger = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, mkdir_, model);
+	ends(&f, mkdir_, 0);
+	WAIT_FOR(is_gone(f.pid[mkdir_]));
+	wait_until_noticed(x, other);
+	int cp = child_of(&f, shell);
+	assert_int_equal(latest_of(x, &f, cp, model), v.number);
+	assert_int_equal(latest_of(x, &f, shell, model), v.number);
+	assert_int_equal(latest_of(x, &f, stranger, model), 0);
+	writes(x, &f, cp, v.id, "model.pth");
+	ends(&f, cp, 0);
+	WAIT_FOR(is_gone(f.pid[cp]));
+	wait_until_noticed(x, other);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT); /* the shell may go on */
+	ends(&f, shell, 0);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+static void test_a_shell_that_mints_three_times_gets_three_versions(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int shell = child_of(&f, -1);
+	for (uint32_t i = 1; i <= 3; i++) {
+		int mkdir_ = child_of(&f, shell);
+		assert_int_equal(mints(x, &f, mkdir_, model).number, i);
+		ends(&f, mkdir_, 0);
+		WAIT_FOR(is_gone(f.pid[mkdir_]));
+		assert_int_equal(latest_of(x, &f, shell, model), i);
+	}
+	family_end(&f);
+}
+
+static void test_what_a_scripts_command_returns_is_the_scripts_business(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int script = child_of(&f, -1), mkdir_ = child_of(&f, script), python = child_of(&f, script);
+	struct catalog_version v = mints(x, &f, mkdir_, model);
+	ends(&f, mkdir_, 0);
+	WAIT_FOR(is_gone(f.pid[mkdir_]));
+	wait_until_noticed(x, other);
+	writes(x, &f, python, v.id, "model.pth");
+	ends(&f, python, 3);
+	WAIT_FOR(is_gone(f.pid[python]));
+	wait_until_noticed(x, other);
+	ends(&f, script, 0);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+static void test_a_run_is_over_when_the_last_process_that_wrote_has_ended(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int trainer = child_of(&f, -1), worker = child_of(&f, trainer);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	writes(x, &f, worker, v.id, "log.txt");
+	ends(&f, trainer, 0);
+	WAIT_FOR(is_gone(f.pid[trainer]));
+	wait_until_noticed(x, other);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
+	ends(&f, worker, 5); /* nobody above it lives: its status counts */
+	char *reason = NULL;
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	assert_string_equal(reason, "failed: exit 5");
+	free(reason);
+	family_end(&f);
+}
+
+static void test_a_killed_run_says_so_as_a_shell_would(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	kill(f.pid[trainer], SIGKILL);
+	char *reason = NULL;
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	assert_string_equal(reason, "failed: exit 137");
+	free(reason);
+	family_end(&f);
+}
+
+static void test_a_failed_draft_is_taken_up_again_by_its_shell(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int shell = child_of(&f, -1), first = child_of(&f, shell), second = child_of(&f, shell);
+	struct catalog_version v = mints(x, &f, first, model);
+	writes(x, &f, first, v.id, "model.pth");
+	ends(&f, first, 1);
+	char *reason = NULL;
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	free(reason);
+	assert_int_equal(latest_of(x, &f, second, model), v.number);
+	writes(x, &f, second, v.id, "model.pth");
+	assert_null(reason_of(x, v.id));
+	ends(&f, second, 0);
+	WAIT_FOR(is_gone(f.pid[second]));
+	ends(&f, shell, 0);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+static void test_an_open_file_holds_the_end_of_a_run_up(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	struct draft *d;
+	struct stat st;
+	bool writable;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	assert_int_equal(fstatat(draft_root(d), "model.pth", &st, 0), 0);
+	assert_int_equal(draft_file_opened(d, st.st_ino, true, "model.pth"), 0);
+	ends(&f, trainer, 0);
+	WAIT_FOR(is_gone(f.pid[trainer]));
+	wait_until_noticed(x, other);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
+	draft_file_closed(d, st.st_ino, true, -1);
+	draft_put(d);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+/* The kernel drops a mapping's file with the process; but somebody else's writable descriptor, behind the drive's back, does not go with the run. */
+static void test_a_commit_that_met_a_busy_file_is_tried_again_at_the_next_close(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	struct draft *d;
+	bool writable;
+	char *reason = NULL;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	int fd = openat(draft_root(d), "model.pth", O_WRONLY);
+	assert_true(fd >= 0);
+	ends(&f, trainer, 0);
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	assert_non_null(strstr(reason, "model.pth"));
+	free(reason);
+	registry_settle(x->r);
+	registry_settle(x->r);
+	registry_settle(x->r); /* its tries have ended */
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
+	close(fd);
+	assert_int_equal(draft_file_opened(d, 1, false, NULL), 0); /* any file is opened and closed */
+	draft_file_closed(d, 1, false, -1);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	draft_put(d);
+	family_end(&f);
+}
+
+static void test_a_draft_of_empty_directories_is_discarded_at_the_end(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	struct draft *d;
+	bool writable;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	struct registry_actor a = as(&f, trainer);
+	registry_draft_joined(x->r, v.id, &a);
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	assert_int_equal(mkdirat(draft_root(d), "checkpoints", 0755), 0);
+	draft_put(d);
+	ends(&f, trainer, 0);
+	WAIT_FOR(get(x, v.id).state == CATALOG_DISCARDED);
+	WAIT_FOR(!exists(x, "drafts/%lld", v.id));
+	family_end(&f);
+}
+
+/* ---- run ids ---- */
+
+static pid_t sleeper(const char *run)
+{
+	char variable[64];
+	snprintf(variable, sizeof variable, "MINTFS_RUN=%s", run);
+	char program[] = "/bin/sleep", time[] = "1000";
+	char *argv[] = {program, time, NULL}, *envp[] = {variable, NULL};
+	pid_t pid = fork();
+	if (pid == 0) {
+		execve("/bin/sleep", argv, envp);
+		_exit(99);
+	}
+	struct caller c;
+	WAIT_FOR((caller_identify(pid, 0, 0, &c), !strcmp(c.run_id, run)));
+	return pid;
+}
+
+static void test_processes_with_one_run_id_share_one_draft(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	pid_t pid[3] = {sleeper("alpha"), sleeper("alpha"), sleeper("beta")};
+	struct registry_actor a[3];
+	struct catalog_version v[3];
+	struct fault f = FAULT_INIT;
+	uint32_t n;
+	for (int i = 0; i < 3; i++)
+		a[i] = (struct registry_actor){pid[i], getuid(), getgid()};
+	assert_int_equal(registry_mint(x->r, &a[0], model, "latest", 0755, &v[0], &f), 0);
+	assert_int_equal(registry_mint(x->r, &a[1], model, "latest", 0755, &v[1], &f), -EEXIST);
+	assert_int_equal(f.verdict, VERDICT_EXISTS);
+	assert_int_equal(registry_latest(x->r, model, &a[1], &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(registry_latest(x->r, model, &a[2], &n), -ENOENT);
+	assert_int_equal(registry_mint(x->r, &a[2], model, "latest", 0755, &v[2], &f), 0);
+	assert_int_equal(v[2].number, 2);
+	for (int i = 0; i < 3; i++) {
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
+}
+
+struct race { struct fixture *x; int64_t model; struct registry_actor who; int results[2]; pthread_barrier_t *start; };
+
+static void *mint_in_a_thread(void *arg)
+{
+	struct race *r = arg;
+	struct catalog_version v;
+	pthread_barrier_wait(r->start);
+	int rc = registry_mint(r->x->r, &r->who, r->model, "latest", 0755, &v, NULL);
+	__atomic_add_fetch(&r->results[rc == 0 ? 0 : 1], 1, __ATOMIC_SEQ_CST);
+	assert_true(rc == 0 || rc == -EEXIST);
+	return NULL;
+}
+
+static void test_all_ranks_of_a_run_that_mint_at_once_get_one_version(void **state)
+{
+	struct fixture *x = *state;
+	pid_t pid = sleeper("ranks");
+	pthread_barrier_t start;
+	pthread_t threads[8];
+	struct race r = {.x = x, .model = make_path(x, "product/P001_all/mlstm"), .who = {pid, getuid(), getgid()}, .start = &start};
+	pthread_barrier_init(&start, NULL, ARRAY_SIZE(threads));
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, mint_in_a_thread, &r), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&start);
+	assert_int_equal(r.results[0], 1);
+	assert_int_equal(r.results[1], 7);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* ---- services ---- */
+
+static void test_a_service_above_two_sessions_holds_the_drafts_of_neither(void **state)
+{
+	/* service (leads a session, child of init) → session shell (leads its own) → mkdir */
+	struct caller c = {.self = {.pid = getpid()}, .n_ancestors = 2};
+	struct family f;
+	(void)state;
+	family_begin(&f);
+	int service = child_of(&f, -1), shell;
+	pid_t leader = fork();
+	if (leader == 0) {
+		setsid();
+		live_as(&f, 5);
+	}
+	f.pid[5] = leader;
+	WAIT_FOR(getsid(leader) == leader);
+	shell = add(&f, 5, 's');
+	WAIT_FOR(getsid(f.pid[shell]) == f.pid[shell]);
+	int script = child_of(&f, 5);
+	c.self.pid = f.pid[service];
+	c.ancestors[0].pid = f.pid[shell];
+	c.ancestors[1].pid = leader;
+	run_leave_out_service(&c);
+	assert_int_equal(c.n_ancestors, 1);
+	c = (struct caller){.self = {.pid = f.pid[script]}, .n_ancestors = 1, .ancestors = {{.pid = leader}}};
+	run_leave_out_service(&c); /* setsid train.sh: one session with what it starts */
+	assert_int_equal(c.n_ancestors, 1);
+	family_end(&f);
+}
+
+/* ---- mounts come and go ---- */
+
+static void remount(struct fixture *x)
+{
+	registry_close(x->r);
+	open_store(x);
+}
+
+static void test_a_run_that_writes_after_a_remount_commits_at_its_end(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	remount(x);
+	assert_int_equal(latest_of(x, &f, trainer, model), v.number);
+	writes(x, &f, trainer, v.id, "checkpoint_best.pth");
+	ends(&f, trainer, 0);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+static void test_a_run_that_ended_while_nothing_was_mounted_never_commits_by_itself(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int shell = child_of(&f, -1), trainer = child_of(&f, shell);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	registry_close(x->r);
+	ends(&f, trainer, 1); /* nobody sees that it failed */
+	WAIT_FOR(is_gone(f.pid[trainer]));
+	open_store(x);
+	assert_int_equal(latest_of(x, &f, shell, model), v.number); /* held by the shell */
+	ends(&f, shell, 0);
+	WAIT_FOR(is_gone(f.pid[shell]));
+	wait_until_noticed(x, other);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT); /* held by this test now */
+	family_end(&f);
+}
+
+static void test_the_reason_of_a_failed_draft_survives_a_remount(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	char *reason = NULL;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	ends(&f, trainer, 3);
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	free(reason);
+	remount(x);
+	registry_settle(x->r);
+	reason = reason_of(x, v.id);
+	assert_string_equal(reason, "failed: exit 3");
+	free(reason);
+	family_end(&f);
+}
+
+/* The record of a run as if it had been made before the machine was started again. */
+static int of_another_boot(struct catalog_conn *conn, void *arg)
+{
+	struct catalog_run run;
+	int rc = catalog_run_get(conn, *(int64_t *)arg, &run);
+	if (rc < 0)
+		return rc;
+	free(run.boot_id);
+	run.boot_id = strdup("00000000-0000-0000-0000-000000000000");
+	rc = catalog_run_update(conn, &run);
+	catalog_run_release(&run);
+	return rc;
+}
+
+static void test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minter(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	char *reason = NULL;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model), empty = mints(x, &f, child_of(&f, -1), model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &v.run_id), 0);
+	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &empty.run_id), 0);
+	remount(x);
+	assert_int_equal(latest_of(x, &f, trainer, model), 0);
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	assert_non_null(strstr(reason, "not known"));
+	free(reason);
+	WAIT_FOR(get(x, empty.id).state == CATALOG_DISCARDED);
+	family_end(&f);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_after_mkdir_the_shell_holds_the_draft_and_its_commands_find_it),
+		T(test_a_shell_that_mints_three_times_gets_three_versions),
+		T(test_what_a_scripts_command_returns_is_the_scripts_business),
+		T(test_a_run_is_over_when_the_last_process_that_wrote_has_ended),
+		T(test_a_killed_run_says_so_as_a_shell_would),
+		T(test_a_failed_draft_is_taken_up_again_by_its_shell),
+		T(test_an_open_file_holds_the_end_of_a_run_up),
+		T(test_a_commit_that_met_a_busy_file_is_tried_again_at_the_next_close),
+		T(test_a_draft_of_empty_directories_is_discarded_at_the_end),
+		T(test_processes_with_one_run_id_share_one_draft),
+		T(test_all_ranks_of_a_run_that_mint_at_once_get_one_version),
+		T(test_a_service_above_two_sessions_holds_the_drafts_of_neither),
+		T(test_a_run_that_writes_after_a_remount_commits_at_its_end),
+		T(test_a_run_that_ended_while_nothing_was_mounted_never_commits_by_itself),
+		T(test_the_reason_of_a_failed_draft_survives_a_remount),
+		T(test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minter),
+	};
+	return cmocka_run_group_tests_name("registry, runs", tests, NULL, NULL);
+}
