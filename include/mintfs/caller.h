@@ -34,6 +34,12 @@ struct caller {
  * The run id is, from the environment at exec: MINTFS_RUN; else TORCHELASTIC_RUN_ID unless "none"; else MASTER_ADDR:MASTER_PORT where
  * RANK is set; else SLURM_JOB_ID.SLURM_STEP_ID where both are set. Empty values count as not set; longer than the maximum: cut. */
 void caller_identify(pid_t tid, uid_t uid, gid_t gid, struct caller *c);
+/* As caller_identify, but remembers: every request on `latest` asks, and a caller seldom changes between two. What is remembered counts for half a second,
+ * and only while the thread is the same (start time), of the same parent, and has not begun another program since (the place of its environment). */
+struct caller_cache;
+struct caller_cache *caller_cache_new(void); /* NULL: no memory */
+void caller_cache_free(struct caller_cache *cache); /* NULL is fine */
+void caller_cache_identify(struct caller_cache *cache, pid_t tid, uid_t uid, gid_t gid, struct caller *c);
 /* The run id rule alone, over an environment block of NUL-terminated strings (for tests and fuzzing). */
 void caller_run_id_from_environ(const char *block, size_t len, char out[CALLER_RUN_ID_MAX]);
 /* The parser of /proc/<pid>/stat (comm may hold blanks and parentheses). -EINVAL. */

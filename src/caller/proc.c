@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STAT_PARENT = 4, STAT_THREADS = 20, STAT_START = 22, STAT_EXIT_CODE = 52, STAT_FIELDS };
+enum { STAT_PARENT = 4, STAT_THREADS = 20, STAT_START = 22, STAT_CODE = 26, STAT_STACK = 28, STAT_ENV_START = 50, STAT_ENV_END = 51, STAT_EXIT_CODE = 52, STAT_FIELDS };
 
 ssize_t proc_read_at(int dir, const char *path, char *buf, size_t size)
 {
@@ -81,6 +81,10 @@ int proc_parse_stat(const char *text, struct proc_stat *ret)
 		.parent = (pid_t)field[STAT_PARENT],
 		.threads = field[STAT_THREADS],
 		.start = field[STAT_START],
+		.code = last >= STAT_CODE ? field[STAT_CODE] : 0,
+		.stack = last >= STAT_STACK ? field[STAT_STACK] : 0,
+		.environ_start = last >= STAT_ENV_END ? field[STAT_ENV_START] : 0,
+		.environ_end = last >= STAT_ENV_END ? field[STAT_ENV_END] : 0,
 		.status = last >= STAT_EXIT_CODE ? (int)field[STAT_EXIT_CODE] : 0,
 	};
 	return 0;

@@ -16,6 +16,9 @@ struct proc_stat {
 	pid_t parent;   /* field 4; 0: in another pid namespace, or none */
 	uint64_t threads; /* field 20 */
 	uint64_t start; /* field 22, clock ticks since boot */
+	/* Where the program and its environment lie, fields 26, 28, 50, 51: other with each exec, since the kernel draws them. Zero where the reader
+	 * may not know. */
+	uint64_t code, stack, environ_start, environ_end;
 	int status;     /* field 52, as wait(2) gives it; 0 too where the reader may not know: see proc_zombie_status */
 };
 

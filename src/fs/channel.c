@@ -5,7 +5,7 @@
  *   FUSE_INIT      features are added to the reply that libfuse leaves out, each only where the kernel offered it:
  *     PARALLEL_DIROPS       libfuse 3.14 takes the wish and forgets to tell it; without it, lookups in one directory wait for each other
  *     HANDLE_KILLPRIV_V2    else each write first asks for security.capability. It is right since no regular file of the drive ever
- *                           has a set-user-id or set-group-id bit (ops.c masks them) or capabilities (no such attributes)
+ *                           has a set-user-id or set-group-id bit (draft_check_mode refuses them) or capabilities (no such attributes)
  *     DIRECT_IO_ALLOW_MMAP  versions.json is read past the page cache, and may be mapped all the same
  *     PASSTHROUGH           where passthrough.c decided for it (libfuse before 3.17)
  *

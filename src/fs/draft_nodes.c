@@ -452,6 +452,8 @@ static int draft_setattr(struct call *c, fuse_ino_t ino, const struct stat *to, 
 		r = sys_fstat(at.fd, &now);
 	if (r < 0)
 		return r;
+	if (!(to_set & FUSE_SET_ATTR_SIZE))
+		draft_file_restamped(change.draft, now.st_ino, &now);
 	now.st_ino = ino;
 	*st = now;
 	*timeout = TIMEOUT_DRAFT;

@@ -16,6 +16,33 @@ static void joined(struct call *c, const struct draft_place *p)
 	registry_draft_joined(fs_registry(c->fs), p->use.node->top->version_id, &c->who);
 }
 
+/* What is known of a file's content outlives a change of its names (its ctime moves, and the draft has to hear of it), and goes with the last one. */
+
+/* The name in dirfd is about to be removed or replaced: a descriptor by which to see what becomes of the file, -1 if it has no other name. */
+static int hold_others(int dirfd, const char *name, const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && st->st_nlink > 1 ? sys_openat(dirfd, name, O_PATH | O_NOFOLLOW, 0) : -1;
+}
+
+/* It was. fd: of hold_others. */
+static void name_lost(struct draft *d, const struct stat *before, int fd)
+{
+	struct stat now;
+
+	if (fd >= 0 && sys_fstat(fd, &now) == 0 && now.st_nlink > 0)
+		draft_file_restamped(d, now.st_ino, &now);
+	else if (S_ISREG(before->st_mode))
+		draft_file_touched(d, before->st_ino);
+}
+
+static void name_moved(struct draft *d, int dirfd, const char *name)
+{
+	struct stat now;
+
+	if (sys_fstatat(dirfd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(now.st_mode))
+		draft_file_restamped(d, now.st_ino, &now);
+}
+
 /* `name` was just made in p by the daemon: makes it the caller's and remembers it; on failure it is taken away again. */
 static int adopt(struct call *c, const struct draft_place *p, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
@@ -90,8 +117,10 @@ int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char 
 	if (r < 0)
 		return r;
 	r = sys_fstat(at.fd, &st);
-	if (r == 0)
+	if (r == 0) {
+		draft_file_restamped(p.change.draft, st.st_ino, &st);
 		r = draft_node_remember(p.use.nodes, p.use.node, newname, &st, e);
+	}
 	if (r < 0) {
 		unlinkat(p.dir.fd, newname, 0);
 		return r;
@@ -103,6 +132,7 @@ int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char 
 static int remove_name(struct call *c, fuse_ino_t parent, const char *name, int flags)
 {
 	auto_place struct draft_place p = DRAFT_PLACE_INIT;
+	auto_close int others = -1;
 	struct draft_node *node;
 	struct stat st;
 	int r = draft_place_begin(c, parent, &p);
@@ -111,10 +141,13 @@ static int remove_name(struct call *c, fuse_ino_t parent, const char *name, int 
 		r = sys_fstatat(p.dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
 	if (r < 0)
 		return r;
+	others = hold_others(p.dir.fd, name, &st);
 	node = draft_node_leaving(p.use.nodes, p.use.node->root, p.dir.fd, name, &st);
 	r = sys_unlinkat(p.dir.fd, name, flags);
-	if (r == 0)
+	if (r == 0) {
 		draft_node_left(p.use.nodes, node, p.use.node, name);
+		name_lost(p.change.draft, &st, others);
+	}
 	draft_node_put(p.use.nodes, node);
 	return r;
 }
@@ -151,23 +184,31 @@ static int end_look(struct draft_nodes *n, struct end *e)
 }
 
 /* Under the rename lock. */
-static int rename_locked(struct draft_nodes *n, struct end *from, struct end *to, unsigned flags)
+static int rename_locked(struct draft_nodes *n, struct draft *d, struct end *from, struct end *to, unsigned flags)
 {
+	auto_close int others = -1;
 	int r = end_look(n, from);
 
 	if (r == 0)
 		r = end_look(n, to);
+	if (r == 0 && to->exists)
+		others = hold_others(to->dirfd, to->name, &to->st);
 	if (r == 0)
 		r = sys_renameat2(from->dirfd, from->name, to->dirfd, to->name, flags);
 	if (r < 0)
 		return r;
 	if (to->exists && to->st.st_ino == from->st.st_ino)
 		return 0; /* two names of one file: rename(2) leaves both */
-	if (flags & RENAME_EXCHANGE)
+	if (flags & RENAME_EXCHANGE) {
 		draft_node_moved(n, to->node, from->dir, &to->copy);
-	else
+		name_moved(d, from->dirfd, from->name);
+	} else {
 		draft_node_left(n, to->node, to->dir, to->name);
+		if (to->exists)
+			name_lost(d, &to->st, others);
+	}
 	draft_node_moved(n, from->node, to->dir, &from->copy);
+	name_moved(d, to->dirfd, to->name);
 	return 0;
 }
 
@@ -197,7 +238,7 @@ int draft_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t
 	from = (struct end){.dir = p.use.node, .dirfd = p.dir.fd, .name = name, .copy = take_ptr(newname_copy)};
 	to = (struct end){.dir = q.node, .dirfd = newdir.fd, .name = newname, .copy = take_ptr(name_copy)};
 	draft_renames_lock(q.nodes);
-	r = rename_locked(q.nodes, &from, &to, flags);
+	r = rename_locked(q.nodes, p.change.draft, &from, &to, flags);
 	draft_renames_unlock(q.nodes);
 	draft_node_put(q.nodes, from.node);
 	draft_node_put(q.nodes, to.node);

@@ -51,7 +51,7 @@ bool dir_sink_plus(const struct dir_sink *s); /* false: only name, st_ino and ty
 
 /* What a class of node answers. All return 0 or -errno (fault optionally set) and fill results only on success. NULL: call_refuse for changes of
  * the tree, the error a wrong type of file gives else (see ops.c). Entry results carry timeouts. Names are single components of at most 255 bytes, never
- * "." or "..". Modes of regular files come without set-user-id and set-group-id (the mount is nosuid; channel.c relies on it).
+ * "." or "..". No class gives a regular file set-user-id or set-group-id: channel.c relies on it.
  *
  * On the pool's threads run: setattr that takes the write bits off a draft's VERSION, rmdir of a version, setxattr, fsyncdir; all else on the threads that read
  * requests. A listing keeps the class that opened it: readdir and releasedir of a draft may come after its commit. */

@@ -12,7 +12,6 @@
 
 #define READLINK_MAX (PATH_MAX + 1)
 #define RELEASE_WAIT_MS 1000 /* for RELEASEs on their way; see open_wait_writers */
-#define SET_ID_BITS (S_ISUID | S_ISGID)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -97,18 +96,16 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 {
 	struct call c;
 	const struct node_ops *ops;
-	struct stat st = {0}, to = *attr;
+	struct stat st = {0};
 	double timeout = 0;
 	int r = call_begin_at(&c, req, ino, NULL, &ops);
 
-	if (S_ISREG(to.st_mode))
-		to.st_mode &= ~(mode_t)SET_ID_BITS; /* the mount is nosuid, and channel.c relies on it */
-	if (r == 0 && is_commit(ops, ino, &to, to_set)) {
-		r = setattr_later(&c, ino, &to, to_set);
+	if (r == 0 && is_commit(ops, ino, attr, to_set)) {
+		r = setattr_later(&c, ino, attr, to_set);
 		if (r == 0)
 			return;
 	} else if (r == 0) {
-		r = ops->setattr ? ops->setattr(&c, ino, &to, to_set, fi ? open_file_of(fi) : NULL, &st, &timeout) : call_refuse(&c, ops, ino);
+		r = ops->setattr ? ops->setattr(&c, ino, attr, to_set, fi ? open_file_of(fi) : NULL, &st, &timeout) : call_refuse(&c, ops, ino);
 	}
 	call_reply_attr(&c, ino, r, &st, timeout);
 }
@@ -150,7 +147,7 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	int r = call_begin_at(&c, req, parent, name, &ops);
 
 	if (r == 0)
-		r = ops->mknod ? ops->mknod(&c, parent, name, mode & ~(mode_t)SET_ID_BITS, &e) : call_refuse(&c, ops, parent);
+		r = ops->mknod ? ops->mknod(&c, parent, name, mode, &e) : call_refuse(&c, ops, parent);
 	call_reply_entry(&c, parent, r, &e);
 }
 

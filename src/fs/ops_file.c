@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define COPY_MAX (64UL << 20) /* of one copy_file_range: the caller goes on from there, and can be interrupted */
-#define SET_ID_BITS (S_ISUID | S_ISGID)
 
 static int route(struct call *c, fuse_ino_t ino, const struct fuse_file_info *fi)
 {
@@ -44,7 +43,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	int r = call_begin_at(&c, req, parent, name, &ops);
 
 	if (r == 0)
-		r = ops->create ? ops->create(&c, parent, name, mode & ~(mode_t)SET_ID_BITS, fi, &e) : call_refuse(&c, ops, parent);
+		r = ops->create ? ops->create(&c, parent, name, mode, fi, &e) : call_refuse(&c, ops, parent);
 	if (r == -ENOSYS || (r == -EISDIR && strcmp(name, "/") == 0))
 		r = -EOPNOTSUPP;
 	if (r == 0) {
@@ -169,12 +168,17 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 	fuse_reply_err(req, r == -ENOSYS ? EOPNOTSUPP : -r);
 }
 
-/* The kernel asks for SEEK_DATA and SEEK_HOLE only. */
+/* The kernel asks for SEEK_DATA and SEEK_HOLE only. Of a draft's file that it caches it may hold pages, or a whole new end, that have not reached the file below:
+ * who copied by what that one says would lose them. ENOSYS is for good, and the kernel then says of every file that it is data to its end. */
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	const struct open_file *of = open_file_of(fi);
 	off_t r;
 
+	if (of->is_draft && of->backing_id == 0) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
 	if (of->fd >= 0) {
 		r = lseek(of->fd, off, whence);
 	} else if ((uint64_t)off >= of->text_len) {

@@ -24,7 +24,7 @@ int registry_latest(struct registry *r, int64_t model_id, const struct registry_
 {
 	if (who->tid != 0 && live_any(r->live, model_id)) {
 		struct caller c;
-		caller_identify(who->tid, who->uid, who->gid, &c);
+		caller_cache_identify(r->callers, who->tid, who->uid, who->gid, &c);
 		if (live_latest(r->live, model_id, &c, ret_number) == 0)
 			return 0;
 	}
@@ -46,7 +46,7 @@ static int find_latest(struct registry *r, int64_t model_id, const struct regist
 	struct caller c;
 	if (!live_any(r->live, model_id))
 		return -ENOENT;
-	caller_identify(who->tid, who->uid, who->gid, &c);
+	caller_cache_identify(r->callers, who->tid, who->uid, who->gid, &c);
 	return live_held(r->live, model_id, &c) ? live_latest(r->live, model_id, &c, ret_number) : -ENOENT;
 }
 

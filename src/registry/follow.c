@@ -230,7 +230,7 @@ void live_joined(struct live *l, const struct registry_actor *who)
 	pthread_mutex_unlock(&t->mutex);
 	if (known)
 		return;
-	caller_identify(who->tid, who->uid, who->gid, &c);
+	caller_cache_identify(t->r->callers, who->tid, who->uid, who->gid, &c);
 	if (c.self.pid == 0)
 		return;
 	pthread_mutex_lock(&t->mutex);

@@ -125,7 +125,7 @@ int registry_mint(struct registry *r, const struct registry_actor *who, int64_t 
 		return kind == LAYOUT_CHILD_BEST
 			? refuse(f, VERDICT_RESERVED, "'best' is made by MintFS from the metrics: mkdir latest mints a version")
 			: refuse(f, VERDICT_NAME, "'%s' cannot be a version: mkdir latest mints the next, mkdir v7 exactly number 7", name);
-	caller_identify(who->tid, who->uid, who->gid, &c);
+	caller_cache_identify(r->callers, who->tid, who->uid, who->gid, &c);
 	run_leave_out_service(&c);
 	caller_user_name(who->uid, author, sizeof author);
 	int rc = run_describe(r, &c, &j.run);

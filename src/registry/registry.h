@@ -16,7 +16,7 @@ struct live_table;
 struct observer;
 
 struct registry {
-	char *path;
+	char *path, *mountpoint; /* mountpoint: NULL unless we serve one */
 	int dirfd;
 	bool read_only, serve;
 	struct log *log;
@@ -24,6 +24,7 @@ struct registry {
 	struct blob_store *blobs;
 	struct drafts *drafts;
 	struct live_table *live;
+	struct caller_cache *callers;
 	struct workq *jobs; /* automatic commits, removal of big trees */
 	struct observer *observer;
 	int64_t mount_id;   /* 0: no daemon */

@@ -104,12 +104,23 @@ struct observation {
 	struct observation *next;
 };
 
+/* What git said of a directory a moment ago: a sweep of a hundred trainings starts in one place. */
+struct git_answer {
+	char *cwd; /* owned; NULL: none yet */
+	uid_t uid;
+	int64_t asked_ns;
+	int rc, dirty;
+	char commit[65];
+};
+#define GIT_FRESH_NS NS_PER_SEC
+
 struct observer {
 	struct workq *q;
 	atomic_bool stopped;
 	pthread_mutex_t mutex;
 	pthread_cond_t ended;           /* one ended, or stopped */
 	struct observation *under_way;  /* mutex */
+	struct git_answer last;         /* mutex */
 };
 
 int observer_new(struct observer **ret)
@@ -149,6 +160,7 @@ void observer_free(struct observer *o)
 	workq_free(o->q);
 	pthread_cond_destroy(&o->ended);
 	pthread_mutex_destroy(&o->mutex);
+	free(o->last.cwd);
 	free(o);
 }
 
@@ -195,15 +207,55 @@ static void observation_end(struct observer *by, struct observation *o)
 	free(o);
 }
 
+/* git in a directory of our own drive would ask us while we may be ending, and hold the mount. */
+static bool is_on_drive(const struct registry *r, const char *cwd)
+{
+	size_t len = r->mountpoint ? strlen(r->mountpoint) : 0;
+	return len > 0 && !strncmp(cwd, r->mountpoint, len) && (cwd[len] == '/' || cwd[len] == '\0');
+}
+
+static bool git_known(struct observer *by, const struct observation *o, struct git_answer *ret)
+{
+	SCOPED_LOCK(&by->mutex);
+	const struct git_answer *a = &by->last;
+	if (!a->cwd || strcmp(a->cwd, o->details.cwd) != 0 || a->uid != o->uid || time_monotonic_ns() - a->asked_ns > GIT_FRESH_NS)
+		return false;
+	*ret = *a;
+	return true;
+}
+
+static void git_remember(struct observer *by, const struct observation *o, const struct git_answer *a)
+{
+	char *cwd = strdup(o->details.cwd);
+	SCOPED_LOCK(&by->mutex);
+	free(by->last.cwd);
+	by->last = *a;
+	by->last.cwd = cwd;
+}
+
+static int look_at_git(struct observer *by, struct observation *o)
+{
+	struct git_answer a = {.uid = o->uid, .asked_ns = time_monotonic_ns()};
+	if (!o->details.cwd || atomic_load(&by->stopped) || is_on_drive(o->r, o->details.cwd))
+		return -ENOENT;
+	if (!git_known(by, o, &a)) {
+		bool dirty = false;
+		a.rc = caller_git_state(o->details.cwd, o->uid, o->gid, a.commit, &dirty);
+		a.dirty = dirty;
+		git_remember(by, o, &a);
+	}
+	if (a.rc < 0)
+		return a.rc;
+	text_copy(o->commit, sizeof o->commit, a.commit);
+	o->dirty = a.dirty;
+	return 0;
+}
+
 static void observe_job(void *arg)
 {
 	struct observation *o = arg;
 	struct observer *by = o->r->observer;
-	bool dirty = false, look = o->details.cwd && !atomic_load(&by->stopped);
-	int rc = look ? caller_git_state(o->details.cwd, o->uid, o->gid, o->commit, &dirty) : -ENOENT;
-	if (rc < 0)
-		o->commit[0] = '\0';
-	o->dirty = dirty;
+	int rc = look_at_git(by, o);
 	if (rc == 0 || o->details.command) {
 		rc = catalog_write(o->r->catalog, false, details_write, o);
 		if (rc < 0)

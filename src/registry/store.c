@@ -438,7 +438,9 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 		text_copy(r->host, sizeof r->host, "localhost");
 	if (read_line("/proc/sys/kernel/random/boot_id", r->boot_id, sizeof r->boot_id) < 0)
 		text_copy(r->boot_id, sizeof r->boot_id, "unknown");
-	int rc = open_directory(r, o->path, f);
+	r->callers = caller_cache_new();
+	r->mountpoint = o->mountpoint ? strdup(o->mountpoint) : NULL;
+	int rc = r->callers && (r->mountpoint || !o->mountpoint) ? open_directory(r, o->path, f) : -ENOMEM;
 	if (rc == 0)
 		rc = read_config(r, f);
 	if (rc == 0)
@@ -480,6 +482,8 @@ void registry_close(struct registry *r)
 		close(r->mount_fd);
 	if (r->dirfd >= 0)
 		close(r->dirfd);
+	caller_cache_free(r->callers);
+	free(r->mountpoint);
 	free(r->path);
 	free(r);
 }

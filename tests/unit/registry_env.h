@@ -42,7 +42,6 @@ static void open_store(struct fixture *x)
 {
 	struct fault f = FAULT_INIT;
 	struct registry_options o = {.path = x->store, .serve = true, .mountpoint = "/nowhere", .on_event = on_event, .event_arg = x};
-	if (getenv("LOOK")) log_open(NULL, LOG_LEVEL_DEBUG, &o.log, NULL);
 	if (registry_open(&o, &x->r, &f) != 0)
 		fail_msg("cannot open: %s", f.text);
 }

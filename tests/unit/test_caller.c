@@ -326,6 +326,40 @@ static void test_mkdir_is_not_waited_for_in_a_process_that_runs_on(void **state)
 	child_kill(&child);
 }
 
+static void identify_both(struct caller_cache *cache, pid_t pid, struct caller *remembered, struct caller *fresh)
+{
+	caller_cache_identify(cache, pid, getuid(), getgid(), remembered);
+	caller_identify(pid, getuid(), getgid(), fresh);
+}
+
+static void test_a_remembered_caller_is_the_same_and_another_program_is_seen_at_once(void **state)
+{
+	static const char *const first[] = {"MINTFS_RUN=first", NULL};
+	struct caller_cache *cache = caller_cache_new();
+	struct caller a, b;
+	assert_non_null(cache);
+	struct child child;
+	int fd;
+	if (child_fork(&child, &fd)) {
+		wait_for_go(fd);
+		dup2(fd, 0); /* what the shell then waits for */
+		execle("/bin/sh", "sh", "-c", "read x", (char *)NULL, first);
+		_exit(1);
+	}
+	for (int i = 0; i < 2; i++) {
+		identify_both(cache, child.pid, &a, &b);
+		assert_string_equal(a.run_id, b.run_id);
+		assert_true(caller_same(a.self, b.self));
+		assert_int_equal(a.n_ancestors, b.n_ancestors);
+	}
+	assert_int_equal(write(child.go, "x", 1), 1);
+	WAIT_FOR((caller_identify(child.pid, getuid(), getgid(), &b), strcmp(b.run_id, "first") == 0));
+	caller_cache_identify(cache, child.pid, getuid(), getgid(), &a);
+	assert_string_equal(a.run_id, "first");
+	child_kill(&child);
+	caller_cache_free(cache);
+}
+
 static void test_details_are_those_of_the_process(void **state)
 {
 	static const char *const env[] = {NULL};
@@ -405,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_mkdir_is_seen_in_a_thread_that_waits_in_it),
 		cmocka_unit_test(test_mkdir_is_not_seen_in_a_process_that_waits_in_read_or_is_a_zombie),
 		cmocka_unit_test(test_mkdir_is_not_waited_for_in_a_process_that_runs_on),
+		cmocka_unit_test(test_a_remembered_caller_is_the_same_and_another_program_is_seen_at_once),
 		cmocka_unit_test(test_details_are_those_of_the_process),
 		cmocka_unit_test(test_details_of_a_long_command_are_cut_and_still_json),
 		cmocka_unit_test(test_user_is_named_or_numbered),

@@ -476,45 +476,41 @@ static void test_a_run_that_writes_after_a_remount_commits_at_its_end(void **sta
 	family_end(&f);
 }
 
+/* The record of a run as if nobody stood above the minting process and its parent: those above this test would never end. */
+static int without_grandparents(struct catalog_conn *conn, void *arg)
+{
+	struct catalog_run run;
+	int rc = catalog_run_get(conn, *(int64_t *)arg, &run);
+	if (rc < 0)
+		return rc;
+	char *end = strchr(strchr(run.chain, ' ') + 1, ' ');
+	if (end)
+		*end = '\0';
+	rc = catalog_run_update(conn, &run);
+	catalog_run_release(&run);
+	return rc;
+}
+
 static void test_a_run_that_ended_while_nothing_was_mounted_never_commits_by_itself(void **state)
 {
 	struct fixture *x = *state;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	int64_t model = make_path(x, "product/P001_all/mlstm");
 	struct family f;
+	char *reason = NULL;
 	family_begin(&f);
 	int shell = child_of(&f, -1), trainer = child_of(&f, shell);
 	struct catalog_version v = mints(x, &f, trainer, model);
 	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(catalog_write(x->r->catalog, false, without_grandparents, &v.run_id), 0);
 	registry_close(x->r);
 	ends(&f, trainer, 1); /* nobody sees that it failed */
 	WAIT_FOR(is_gone(f.pid[trainer]));
 	open_store(x);
 	assert_int_equal(latest_of(x, &f, shell, model), v.number); /* held by the shell */
 	ends(&f, shell, 0);
-	WAIT_FOR(is_gone(f.pid[shell]));
-	wait_until_noticed(x, other);
-	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT); /* held by this test now */
-	family_end(&f);
-}
-
-static void test_the_reason_of_a_failed_draft_survives_a_remount(void **state)
-{
-	struct fixture *x = *state;
-	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
-	char *reason = NULL;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
-	ends(&f, trainer, 3);
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
-	free(reason);
-	remount(x);
-	registry_settle(x->r);
-	reason = reason_of(x, v.id);
-	assert_string_equal(reason, "failed: exit 3");
+	assert_non_null(strstr(reason, "not known"));
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
 	free(reason);
 	family_end(&f);
 }
@@ -531,6 +527,29 @@ static int of_another_boot(struct catalog_conn *conn, void *arg)
 	rc = catalog_run_update(conn, &run);
 	catalog_run_release(&run);
 	return rc;
+}
+
+static void test_the_reason_of_a_failed_draft_survives_a_remount(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	char *reason = NULL;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	ends(&f, trainer, 3);
+	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
+	free(reason);
+	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &v.run_id), 0); /* so that nobody holds it */
+	remount(x);
+	registry_settle(x->r);
+	reason = reason_of(x, v.id);
+	assert_string_equal(reason, "failed: exit 3");
+	free(reason);
+	family_end(&f);
 }
 
 static void test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minter(void **state)
