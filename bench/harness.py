@@ -78,10 +78,10 @@ def disk_usage(path):
 
 
 def remove(path):
-    """Also a store, whose blobs are immutable."""
-    if Path(path, "blobs").is_dir():
-        run("chattr", "-R", "-i", path, check=False)
-    shutil.rmtree(path, ignore_errors=True)
+    """Also of a store, whose blobs are immutable."""
+    for blobs in [p for p in (Path(path, "blobs"), Path(path, "store/blobs")) if p.is_dir()]:
+        run("chattr", "-R", "-f", "-i", blobs, check=False)
+    shutil.rmtree(path)
 
 
 def copy(source, version):
@@ -173,6 +173,10 @@ class Drive:
         shutil.rmtree(version)
 
     def size(self):
+        """When the staging trees of what is committed are gone, which a commit leaves to the background."""
+        end = clock() + 20
+        while any((self.store / "drafts").iterdir()) and clock() < end:
+            time.sleep(0.01)
         return disk_usage(self.store)
 
     def daemon(self):
@@ -269,7 +273,7 @@ class Bench:
     def __init__(self, full, folder):
         self.full, self.folder = full, Path(folder)
         self.turns = 5 if full else 2
-        self.patience = 60 if full else 5  # seconds a peer may take in one group of rows; then it is left out of later turns
+        self.patience = 60 if full else 1  # seconds a peer may take in one group of rows; then it is left out of later turns
         self.rows, self.skipped, self.failures, self.places = [], [], [], 0
 
     def size(self, full, short):

@@ -83,3 +83,4 @@ def tree(folder, n, directories=20):
         if i < directories:
             d.mkdir(parents=True)
         (d / f"sample{i:05d}.bin").write_bytes(rng.bytes(int(rng.integers(4 * 1024, 40 * 1024))))
+    small_files(Path(folder), 9.5)

@@ -39,7 +39,7 @@ def check(bench, source):
     for kind in bench.kinds()[1:]:
         with bench.place(*kind) as p:
             v = store(p, source)
-            if run("diff", "-rq", source, v):
+            if run("diff", "-rq", source, v, check=False):
                 raise Failed(f"{p.name}: the committed files are not what was written")
 
 
@@ -52,7 +52,7 @@ def large(bench):
     rows = [
         Row("w1", f"W1 copied in and committed ({3 * size} MiB, {2 * size} distinct)", limit={DRIVE: 1.8}, beats="every peer"),
         Row("w1-bytes", "bytes stored after W1", "B", ceiling={DRIVE: once, DAEMON: once}),
-        Row("w2", f"W2, its successor, copied in and committed ({size} MiB)", beats="every peer"),
+        Row("w2", f"W2, its successor, copied in and committed ({size} MiB)"),
         Row("w2-bytes", "bytes stored after W2", "B"),
     ]
     bench.measure(rows, all_cases(bench, [w1, w2], ["w1", "w2"]))
@@ -73,7 +73,7 @@ def commit_alone(bench, kind, source):
 
 
 def small(bench):
-    n, few, size = bench.size(200, 20), bench.size(10, 2), 2**20
+    n, few, size = bench.size(200, 20), bench.size(10, 1), 2**20
     source = bench.folder / "w3"
     inputs.small_versions(source, few, size)
 
@@ -93,7 +93,7 @@ def small(bench):
 
     cases = [(NATIVE if k[0] is Native else DRIVE if k[1] else DAEMON, by_program(k[0], k[1:])) for k in bench.kinds()]
     row = Row("w3", f"W3: {n} versions of 1 MiB, each durable; time of one", limit={DRIVE: 2, DAEMON: 2}, beats="every peer",
-              note=f"native: the same writes, one fsync and one SQLite FULL transaction each; peers: the mean of their first {few} versions")
+              note=f"native: the same writes, one fsync and one SQLite FULL transaction each; peers: the mean of their first {few}")
     bench.measure(row, cases + [(p.name, by_peer(p)) for p in peers.installed(bench)])
     remove(source)
 

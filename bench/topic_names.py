@@ -27,8 +27,8 @@ def main(bench):
             bench.measure(Row(key, title, limit=limit), [(name, lambda v=v: case(v)) for name, v in trees])
 
         one = "part00/sample00000.bin"
-        row("stat", "stat of a committed file, warm", "stat", 1.2, one, bench.size(200000, 50000))
-        row("open", "open and close of a committed file, warm", "open", 1.2, one, bench.size(100000, 20000))
+        row("stat", "stat of a committed file, warm", "stat", 1.2, one, bench.size(200000, 20000))
+        row("open", "open and close of a committed file, warm", "open", 1.2, one, bench.size(50000, 4000))
         row("readdir", f"readdir of {n // 20} committed files, warm", "ls", 1.2, "part00", bench.size(200, 100))
         row("walk", f"walk over {n} committed files (readdir and lstat), warm", "find", 1.2)
         row("w4-read", f"W4 read back: {n} files, warm", "read", 1.3)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Loads a model from the drive and forecasts the 14 days after the data.
 
-MODEL is a model's path with an alias or a version behind it, as product/P001_all/mlstm/best. Prices and promotions
-of those days are not known: none is planned, and the price is that of the last four weeks without one. Each forecast day is read as if it had happened, to forecast the next.
+MODEL is a model's path with an alias or a version behind it, as product/P001_all/mlstm/best. Promotions of those days are
+not known: none is planned, and the price is that of the last four weeks without one. Each forecast day is read as if it had
+happened, to forecast the next.
 """
 import argparse
 import datetime

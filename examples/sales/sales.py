@@ -49,7 +49,8 @@ def window(days, quantity, promotion, price, i):
 
 
 def windows(series, first, last):
-    """Windows of the days first … last - 1 as tensors: x, the target ratio, the scale, and the same weekday of last week (the naive forecast)."""
+    """Windows of the days first … last - 1 as tensors: x, the target ratio and the scale; and the naive forecast, what the same
+    weekday of the week before had."""
     days, quantity, promotion, price = series
     x, scale = zip(*(window(days, quantity, promotion, price, i) for i in range(first, last)))
     scale = np.array(scale, dtype=np.float32)

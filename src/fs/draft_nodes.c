@@ -97,6 +97,8 @@ int draft_writable(struct call *c, const struct draft_node *node, struct draft *
 		return draft_refuse_state(c, node, r == -ENOENT ? -EROFS : r);
 	if (!writable)
 		return refuse_elsewhere(c, node);
+	if (node_tag(node->ino) == NODE_FOREIGN)
+		return -ESTALE; /* it is ours since: the kernel looks its name up again, and finds another node */
 	*ret = take_ptr(d);
 	return 0;
 }
@@ -249,6 +251,15 @@ int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret)
 
 /* ---- attributes ---- */
 
+void draft_ask_server(struct call *c, const struct draft_use *u)
+{
+	auto_draft struct draft *d = NULL;
+	bool writable;
+
+	if (fs_has_writeback(c->fs) && registry_draft_get(fs_registry(c->fs), u->node->top->version_id, &d, &writable) == 0)
+		draft_node_set_foreign(u->nodes, u->node, !writable);
+}
+
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 {
 	auto_use struct draft_use u = DRAFT_USE_INIT;
@@ -263,6 +274,7 @@ int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fus
 		r = draft_twin(c, &u, &twin);
 		return r < 0 ? r : committed_ops.lookup(c, twin, name, e);
 	}
+	draft_ask_server(c, &u);
 	r = draft_node_dir(u.nodes, u.node, &dir);
 	if (r == 0)
 		r = sys_fstatat(dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
@@ -288,7 +300,7 @@ static int get_attributes(struct call *c, struct draft_use *u, struct stat *st, 
 
 	if (r < 0)
 		return r;
-	st->st_ino = u->node->ino;
+	st->st_ino = draft_node_number(u->node);
 	*timeout = TIMEOUT_DRAFT;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/sys.h>
+#include <mintfs/util.h>
 #include <string.h>
 
 struct listing {
@@ -18,7 +19,37 @@ struct listing {
 	off_t at;               /* offset that the stream stands at, before `next` if there is one */
 	bool ended;             /* there was nothing more at `at` */
 	fuse_ino_t twin;        /* not 0: the version is committed, and this directory of it is listed instead */
+	struct map64 *told;     /* hashes of the names delivered since offset 0: a commit in the midst goes on with the others */
 };
+
+static uint64_t name_hash(const char *name)
+{
+	uint64_t h = 0xcbf29ce484222325ULL; /* FNV-1a */
+
+	for (; *name; name++)
+		h = (h ^ (unsigned char)*name) * 0x100000001b3ULL;
+	return h;
+}
+
+static bool was_told(const char *name, void *arg)
+{
+	struct listing *l = arg;
+
+	return map64_get(l->told, name_hash(name)) != NULL;
+}
+
+static void forget_told(struct listing *l)
+{
+	map64_free(l->told);
+	l->told = NULL;
+}
+
+static int tell(struct listing *l, const char *name)
+{
+	if (!l->told && !(l->told = map64_new()))
+		return -ENOMEM;
+	return map64_put(l->told, name_hash(name), l);
+}
 
 static struct listing *listing_of(const struct fuse_file_info *fi)
 {
@@ -73,6 +104,7 @@ int draft_releasedir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 	pthread_mutex_lock(&l->lock); /* the kernel has seen the reply of the last reader; we see that it has left */
 	if (l->dir)
 		closedir(l->dir);
+	map64_free(l->told);
 	pthread_mutex_unlock(&l->lock);
 	draft_use_end(&l->use);
 	pthread_mutex_destroy(&l->lock);
@@ -166,6 +198,9 @@ static int read_backing(struct listing *l, off_t offset, struct dir_sink *sink)
 		if (r < 0)
 			break;
 		if (!full) {
+			r = tell(l, d->d_name);
+			if (r < 0)
+				break;
 			l->at = d->d_off;
 			l->next = NULL;
 		}
@@ -173,31 +208,42 @@ static int read_backing(struct listing *l, off_t offset, struct dir_sink *sink)
 	return r;
 }
 
-/* A listing that a commit meets in the middle cannot be continued: order and offsets are others in the committed
- * version. */
-static int switch_to_twin(struct call *c, struct listing *l, off_t offset)
+/* The version is committed: its directory is listed from the start, without what this listing has told already. */
+static int read_twin(struct call *c, struct listing *l, off_t offset, struct dir_sink *sink, const struct fuse_file_info *fi)
 {
-	if (offset == 0)
-		return draft_twin(c, &l->use, &l->twin);
-	return l->ended && offset == l->at ? 0 : -ESTALE;
+	struct fuse_file_info twin_fi = *fi;
+	int r;
+
+	if (!l->twin) {
+		if (l->ended && offset == l->at)
+			return 0;
+		r = draft_twin(c, &l->use, &l->twin);
+		if (r < 0)
+			return r;
+		if (offset != 0)
+			offset = 0; /* offsets are others there */
+		else
+			forget_told(l);
+	} else if (offset == 0) {
+		forget_told(l); /* begun anew */
+	}
+	if (l->told)
+		dir_sink_skip(sink, was_told, l);
+	twin_fi.fh = 0;
+	return committed_ops.readdir(c, l->twin, offset, sink, &twin_fi);
 }
 
 int draft_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi)
 {
 	struct listing *l = listing_of(fi);
-	struct fuse_file_info twin_fi = *fi;
 	SCOPED_LOCK(&l->lock);
 
-	if (!l->twin) {
-		int r;
-		if (!draft_node_is_gone(l->use.nodes, l->use.node))
-			return read_backing(l, offset, sink);
-		r = switch_to_twin(c, l, offset);
-		if (r < 0 || !l->twin)
-			return r;
-	}
-	twin_fi.fh = 0;
-	return committed_ops.readdir(c, l->twin, offset, sink, &twin_fi);
+	if (l->twin || draft_node_is_gone(l->use.nodes, l->use.node))
+		return read_twin(c, l, offset, sink, fi);
+	if (offset == 0)
+		forget_told(l);
+	draft_ask_server(c, &l->use);
+	return read_backing(l, offset, sink);
 }
 
 int draft_fsyncdir(struct call *c, fuse_ino_t ino, int datasync)

@@ -43,6 +43,7 @@ int node_ops_of(struct fs *fs, fuse_ino_t ino, const struct node_ops **ret)
 		*ret = &link_ops;
 		return 0;
 	case NODE_DRAFT:
+	case NODE_FOREIGN:
 		*ret = &draft_ops;
 		return 0;
 	}
@@ -155,6 +156,7 @@ int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size)
 	case NODE_BEST:
 	case NODE_ALIAS:
 	case NODE_DRAFT:
+	case NODE_FOREIGN:
 		break;
 	}
 	return -EOPNOTSUPP;

@@ -7,6 +7,7 @@
  *   VERSION  versions.id, draft or committed   FILE     files.id of an entry in a committed version (its `inode`)
  *   LATEST   model id     BEST  model id       ALIAS    aliases.id
  *   DRAFT    st_ino of the backing file
+ *   FOREIGN  a file in a draft that another mount changes, in one state (draft_table.c); only with a writeback cache
  *
  * A handler in ops.c makes a `struct call`, asks the class, replies once, and turns the sign of errors there and nowhere else. */
 #ifndef MINTFS_FS_NODE_H
@@ -16,7 +17,7 @@
 #include <fuse_lowlevel.h>
 #include <mintfs/registry.h>
 
-enum node_tag { NODE_SPECIAL, NODE_DIR, NODE_VERSION, NODE_FILE, NODE_LATEST, NODE_BEST, NODE_ALIAS, NODE_DRAFT };
+enum node_tag { NODE_SPECIAL, NODE_DIR, NODE_VERSION, NODE_FILE, NODE_LATEST, NODE_BEST, NODE_ALIAS, NODE_DRAFT, NODE_FOREIGN };
 #define NODE_VALUE_BITS 60
 #define NODE_ROOT FUSE_ROOT_ID
 #define NODE_VERSIONS_JSON 2
@@ -47,6 +48,8 @@ struct open_file;
 /* Writes directory entries into a reply; stops (returns false) when it is full. In plus mode the entry counts as a lookup, as FUSE demands. */
 struct dir_sink;
 bool dir_sink_add(struct dir_sink *s, const char *name, const struct fuse_entry_param *e /* attr.st_ino and mode always set */, off_t next_offset);
+/* Names that skip says yes to are passed over, as if they had been delivered. NULL: none. */
+void dir_sink_skip(struct dir_sink *s, bool (*skip)(const char *name, void *arg), void *arg);
 bool dir_sink_plus(const struct dir_sink *s); /* false: only name, st_ino and type are needed */
 
 /* What a class of node answers. All return 0 or -errno (fault optionally set) and fill results only on success. NULL: call_refuse for changes of
@@ -102,6 +105,7 @@ struct open_file {
 	fuse_ino_t ino;
 	bool writable;
 	bool is_draft;
+	bool uncached;        /* each read is to see what the file holds then: another mount writes it */
 	int64_t version_id;   /* of the draft */
 	ino_t backing_ino;
 	int path_fd;          /* O_PATH of the same file for draft_file_closed, owned; -1: none (not writable) */
@@ -130,6 +134,7 @@ void draft_nodes_gone(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse
 struct registry *fs_registry(struct fs *fs);
 struct log *fs_log(struct fs *fs);
 bool fs_is_read_only(const struct fs *fs);
+bool fs_has_writeback(const struct fs *fs); /* the kernel keeps what is written, and believes nobody else about sizes and times of files it knows */
 struct draft_nodes *fs_draft_nodes(struct fs *fs);
 uid_t fs_owner_uid(const struct fs *fs); /* who mounted: owns generated files and links */
 gid_t fs_owner_gid(const struct fs *fs);

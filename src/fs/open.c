@@ -47,7 +47,7 @@ int open_file_begin(struct fs *fs, const struct open_file *proto, struct fuse_fi
 		fs->opens.first = e;
 	}
 	fi->fh = (uint64_t)(uintptr_t)&e->file;
-	fi->direct_io = proto->text != NULL;                      /* each open reads the text as it was then */
+	fi->direct_io = proto->text != NULL || proto->uncached;   /* each open of a text reads it as it was then */
 	fi->keep_cache = proto->text == NULL && !proto->is_draft; /* what is committed never changes */
 	return 0;
 }

@@ -14,13 +14,23 @@ struct dir_sink {
 	char *buf;
 	size_t size, used;
 	bool plus;
+	bool (*skip)(const char *name, void *arg);
+	void *skip_arg;
 };
+
+void dir_sink_skip(struct dir_sink *s, bool (*skip)(const char *name, void *arg), void *arg)
+{
+	s->skip = skip;
+	s->skip_arg = arg;
+}
 
 /* "." and ".." carry no node in plus mode: the kernel counts no lookup for them (fs/fuse/readdir.c, fuse_direntplus_link). */
 bool dir_sink_add(struct dir_sink *s, const char *name, const struct fuse_entry_param *e, off_t next_offset)
 {
 	size_t left = s->size - s->used, need;
 
+	if (s->skip && s->skip(name, s->skip_arg))
+		return true;
 	if (!s->plus) {
 		need = fuse_add_direntry(s->req, s->buf + s->used, left, name, &e->attr, next_offset);
 	} else if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {

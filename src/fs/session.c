@@ -97,6 +97,7 @@ void fs_registry_event(const struct registry_event *e, void *arg)
 struct registry *fs_registry(struct fs *fs) { return fs->registry; }
 struct log *fs_log(struct fs *fs) { return fs->log; }
 bool fs_is_read_only(const struct fs *fs) { return fs->read_only || registry_read_only(fs->registry); }
+bool fs_has_writeback(const struct fs *fs) { return fs->writeback; }
 struct draft_nodes *fs_draft_nodes(struct fs *fs) { return fs->draft_nodes; }
 uid_t fs_owner_uid(const struct fs *fs) { return fs->uid; }
 gid_t fs_owner_gid(const struct fs *fs) { return fs->gid; }
@@ -135,6 +136,7 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 #else
 	atomic_store(&fs->channel.passthrough, direct);
 #endif
+	fs->writeback = !direct && !fs->read_only;
 	log_info(fs->log, "data path: %s%s", direct ? "passthrough" : "by the daemon: ", direct ? "" : fs->passthrough.reason);
 	conn->max_write = MAX_WRITE;
 	if (conn->max_readahead > MAX_READAHEAD)
@@ -148,7 +150,7 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_READDIRPLUS, true);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
-	want(conn, FUSE_CAP_WRITEBACK_CACHE, !direct && !fs->read_only);
+	want(conn, FUSE_CAP_WRITEBACK_CACHE, fs->writeback);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, false);
 	want(conn, FUSE_CAP_EXPORT_SUPPORT, false);
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);

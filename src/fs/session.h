@@ -107,6 +107,7 @@ struct fs {
 	struct notify *notify;
 
 	/* fixed while it serves */
+	bool writeback; /* from INIT on */
 	struct registry *registry;
 	struct fuse_session *session;
 	struct draft_nodes *draft_nodes;

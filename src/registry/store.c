@@ -525,5 +525,5 @@ void version_label(struct registry *r, int64_t model_id, uint32_t number, char o
 		return;
 	}
 	const char *path = shown_path(m.path);
-	snprintf(out, VERSION_LABEL_MAX, "v%u of %s%s", number, path == m.path ? "" : "...", path);
+	snprintf(out, VERSION_LABEL_MAX, "v%u of %s%.*s", number, path == m.path ? "" : "...", PATH_SHOWN_MAX, path);
 }

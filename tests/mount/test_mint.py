@@ -121,7 +121,7 @@ def test_mkdir_p_of_latest_mints_only_where_nothing_is_held(model):
 
 
 def test_mkdir_below_latest_works_in_a_shell(model):
-    sh("mkdir latest && mkdir latest/logs && mkdir -p latest/checkpoints/epoch_1 latest/logs && echo x > latest/checkpoints/epoch_1/model.pth", cwd=model)
+    sh("mkdir latest && mkdir latest/logs latest/checkpoints latest/checkpoints/epoch_1 && echo x > latest/checkpoints/epoch_1/model.pth", cwd=model)
     assert os.path.isdir(model / "v1/logs") and read(model / "v1/checkpoints/epoch_1/model.pth") == b"x\n"
     assert versions(model) == [1]
 

@@ -153,6 +153,15 @@ def test_a_shell_that_lives_holds_its_draft(house, drive, path):
     settled(drive / MODEL / "v2")
 
 
+def test_chmod_right_after_the_trainer_ended_never_fails(house, drive, path):
+    """The commit of the run's end and that of the user meet: both want the same."""
+    write(house.folder / "t.py", "import os, sys\nos.mkdir(sys.argv[1])\nfor n in range(30): open(f'{sys.argv[1]}/f{n}', 'w').write(str(n))\n"
+          "open(sys.argv[1] + '/model.pth', 'w').write('x')\nprint(os.readlink(sys.argv[1]))\n")
+    for _ in range(15):
+        out = sh(f"v=$({sys.executable} -I -S {house.folder}/t.py {path}) && chmod a-w {path.parent}/$v && echo $v").stdout
+        assert state(path.parent / out.strip()) == "committed"
+
+
 def test_a_script_ends_as_a_whole_whatever_its_commands_returned(drive, path):
     sh(f"mkdir {path}; {sys.executable} -c 'raise SystemExit(3)'; echo x > {path}/model.pth; false; true")
     settled(drive / MODEL / "v1")
