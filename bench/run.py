@@ -1,4 +1,4 @@
-"""bench/run.py [--full] [--only TOPIC,...] [--out DIR]: runs the topics and writes results.json, README.md and ratios.svg. scripts/bench calls it.
+"""bench/run.py [--full] [--only TOPIC,...] [--turns N] --out DIR: runs the topics and writes results.json, README.md and ratios.svg. scripts/bench calls it.
 
 Ends with 1 where something could not be run or gave a wrong result; a target that is missed is a result like others."""
 import argparse
@@ -23,6 +23,7 @@ def arguments():
     p = argparse.ArgumentParser(description="runs the benchmarks of MintFS")
     p.add_argument("--full", action="store_true")
     p.add_argument("--only", default=",".join(TOPICS), help="topics: " + ", ".join(TOPICS))
+    p.add_argument("--turns", type=int, default=0, help="repetitions, if not the usual 5 (full) or 2")
     p.add_argument("--out", required=True, type=Path)
     a = p.parse_args()
     a.only = a.only.split(",")
@@ -50,7 +51,7 @@ def machine(folder):
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "kernel": ".".join(os.uname().release.split("-")[0].split(".")[:2]), "processors": os.cpu_count(), "memory_gib": round(pages / 2**30),
-        "file_system": harness.run("stat", "-f", "-c", "%T", folder).strip(), "mintfs": harness.mintfs("version").split("\n")[0], "root": os.geteuid() == 0,
+        "file_system": harness.run("findmnt", "-n", "-o", "FSTYPE", "-T", folder).strip(), "mintfs": harness.mintfs("version").split("\n")[0], "root": os.geteuid() == 0,
     }
 
 
@@ -81,7 +82,7 @@ def main():
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, interrupted)
     folder = work_folder()
-    bench = harness.Bench(a.full, folder)
+    bench = harness.Bench(a.full, folder, a.turns)
     start = harness.clock()
     try:
         facts = machine(folder)

@@ -59,7 +59,8 @@ int draft_file_opened(struct draft *d, ino_t ino, bool writable, const char *nam
 void draft_file_closed(struct draft *d, ino_t ino, bool writable, int fd);
 unsigned draft_open_files(struct draft *d); /* open handles, read-only ones too */
 
-/* OPEN → FROZEN. -EBUSY: a file is open for writing (f names one), or another freeze is under way; -EROFS: GONE. Stops and drops background hashing of nothing: what is hashed stays. */
+/* OPEN → FROZEN. Waits for changes under way, and for another commit or discard to thaw or finish the draft (so never from a thread that one needs).
+ * -EBUSY: a file is open for writing (f names one); -EROFS: GONE. */
 int draft_freeze(struct draft *d, struct fault *f);
 void draft_thaw(struct draft *d);   /* FROZEN → OPEN */
 void draft_finish(struct draft *d); /* FROZEN → GONE; also OPEN → GONE, with files open (a discard by force): waits for changes under way */

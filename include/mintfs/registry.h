@@ -56,6 +56,9 @@ struct registry;
 /* Makes a store: the directory (0700; made if missing, must be empty otherwise), config.json, catalog, blobs/, drafts/, run/. Whole or not at all. */
 int registry_init(const char *path, struct fault *f);
 
+/* Looks at a place without opening it: is it a store, may we enter, is its format known? *ret_path (PATH_MAX bytes): its absolute path. */
+int registry_check(const char *path, char *ret_path, struct fault *f);
+
 struct registry_event { enum { REGISTRY_COMMITTED, REGISTRY_DISCARDED } kind; int64_t model_id, version_id; uint32_t number; };
 typedef void registry_event_fn(const struct registry_event *e, void *arg); /* on any thread, without locks; must not block */
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define NEW_NAME CATALOG_FILE_NAME ".new"
+#define INDEX_ROOM (256u * 1024) /* what the index of the log needs, with room to grow */
 
 /* The store's path, for messages. SQLite finds it the same way: it follows the link. */
 static int where_is(int dirfd, char out[CATALOG_WHERE_MAX], struct fault *f)
@@ -211,11 +212,24 @@ static int look(struct catalog *c, const struct schema_plan *plan, int *ret_form
 	return error ? error : schema_is_logged(conn->db, ret_logged);
 }
 
+/* SQLite maps its index of the log, and makes room for it by one byte in each 4 KiB. With smaller blocks that leaves holes, and a store into a hole
+ * of a full file system ends the process by SIGBUS. */
+static int check_room(const struct catalog *c, struct fault *f)
+{
+	struct statvfs fs;
+	if (sys_statvfs(c->dirfd, &fs) || fs.f_frsize >= 4096 || (uint64_t)fs.f_bavail * fs.f_frsize >= INDEX_ROOM)
+		return 0;
+	return fault_set(f, ENOSPC, "the file system of %s is full, and its blocks of %lu bytes leave the catalog no way to work on it: free some space first",
+		c->where, (unsigned long)fs.f_frsize);
+}
+
 static int start(struct catalog *c, const struct schema_plan *plan, struct fault *f)
 {
 	int format;
 	bool logged;
 	int error = where_is(c->dirfd, c->where, f);
+	if (!error && !c->read_only)
+		error = check_room(c, f);
 	if (!error)
 		error = check_file(c, f);
 	if (!error && !c->read_only)

@@ -2,8 +2,24 @@
 #include "report.h"
 
 #include <errno.h>
+#include <mintfs/util.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define GONE_LIMIT_NS (2 * NS_PER_SEC) /* the kernel believes in a name for a second at most */
+
+/* The drive tells the kernel after it has answered us: whoever called may look for the name at once. */
+static void wait_until_gone(const char *dir)
+{
+	struct stat st;
+	int64_t until = time_monotonic_ns() + GONE_LIMIT_NS;
+	while (lstat(dir, &st) == 0 && time_monotonic_ns() < until) {
+		struct timespec nap = ns_timespec(NS_PER_SEC / 200);
+		nanosleep(&nap, NULL);
+	}
+}
 
 static int discard(struct source *s, const struct source_ref *ref, bool force, struct fault *f)
 {
@@ -12,8 +28,10 @@ static int discard(struct source *s, const struct source_ref *ref, bool force, s
 	if (ref->state == CATALOG_COMMITTED)
 		return fault_set(f, EROFS, "%s is committed: it cannot be discarded", label);
 	int rc = ref->state == CATALOG_DRAFT ? source_serving(s, ref, dir, sizeof dir, f) : -ENOENT;
+	if (rc == 0 && (rc = source_ask(dir, "discard", force ? "force" : "1", label, f)) == 0)
+		wait_until_gone(dir);
 	if (rc == 0)
-		return source_ask(dir, "discard", force ? "force" : "1", label, f);
+		return 0;
 	if (rc != -ENOENT || !s->r)
 		return rc;
 	rc = registry_discard(s->r, ref->version_id, force ? REGISTRY_DISCARD_FORCE : 0, f);

@@ -294,11 +294,8 @@ static int run(const struct command *self, int argc, char **argv)
 	int code = take_arguments(self, argc, argv, m, where);
 	if (code)
 		return code;
-	if (!realpath(where[0], m->store)) {
-		fault_set(&f, errno, errno == ENOENT ? "there is no store at %s: make one with 'mintfs init %s'" : "cannot resolve the store %s (%s)", where[0],
-			errno == ENOENT ? where[0] : strerror(errno));
+	if (registry_check(where[0], m->store, &f) < 0)
 		return cmd_fail(self, &f);
-	}
 	if (check_mountpoint(m, where[1], &f) < 0)
 		return cmd_fail(self, &f);
 	if (m->allow_other < 0)

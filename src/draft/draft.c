@@ -336,10 +336,10 @@ int draft_freeze(struct draft *d, struct fault *f)
 {
 	SCOPED_LOCK(&d->lock);
 
+	while (d->state == STATE_FREEZING || d->state == STATE_FROZEN) /* another commit or discard: what it makes of the draft decides */
+		pthread_cond_wait(&d->moved, &d->lock);
 	if (d->state == STATE_GONE)
 		return gone(f);
-	if (d->state != STATE_OPEN)
-		return fault_set(f, EBUSY, "another commit or discard of this draft is under way");
 	if (d->writers > 0)
 		return writer_is_there(d, f);
 	d->state = STATE_FREEZING;
@@ -347,8 +347,13 @@ int draft_freeze(struct draft *d, struct fault *f)
 		pthread_cond_wait(&d->moved, &d->lock);
 	if (d->state == STATE_GONE)
 		return gone(f);
-	d->state = d->writers > 0 ? STATE_OPEN : STATE_FROZEN;
-	return d->writers > 0 ? writer_is_there(d, f) : 0;
+	if (d->writers == 0) {
+		d->state = STATE_FROZEN;
+		return 0;
+	}
+	d->state = STATE_OPEN;
+	pthread_cond_broadcast(&d->moved);
+	return writer_is_there(d, f);
 }
 
 void draft_thaw(struct draft *d)
@@ -357,6 +362,7 @@ void draft_thaw(struct draft *d)
 
 	if (d->state == STATE_FROZEN)
 		d->state = STATE_OPEN;
+	pthread_cond_broadcast(&d->moved);
 }
 
 /* A discard by force comes here without a freeze, with files open: so changes are waited for here, too. */

@@ -198,6 +198,7 @@ int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_s
 {
 	struct stat dir, st;
 	mode_t wanted = mode & MODE_BITS;
+	bool changed = false;
 	gid_t gid;
 	int r = sys_fstat(fd, &st);
 
@@ -212,11 +213,18 @@ int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_s
 		r = sys_fchownat(fd, "", c->who.uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 		if (r == -EPERM && geteuid() != 0)
 			r = 0; /* an ordinary user's drive: everything is his */
+		changed = true;
 	}
 	/* the kernel has applied the caller's umask; the daemon's own, or the chown, may have taken more away */
-	if (r == 0 && !S_ISLNK(st.st_mode) && (st.st_mode & MODE_BITS) != wanted)
+	if (r == 0 && !S_ISLNK(st.st_mode) && (changed || (st.st_mode & MODE_BITS) != wanted)) {
 		r = sys_fchmod(fd, wanted);
-	return r < 0 ? r : sys_fstat(fd, ret_st);
+		changed = true;
+	}
+	if (r == 0 && changed)
+		r = sys_fstat(fd, &st);
+	if (r == 0)
+		*ret_st = st;
+	return r;
 }
 
 /* ---- a version that was committed, for those who are still in its draft ---- */
@@ -519,10 +527,13 @@ static int draft_xattrs(struct call *c, fuse_ino_t ino, registry_attr_fn *fn, vo
 	char size[24];
 	struct stat st;
 	double ignored;
+	fuse_ino_t twin;
 	int r = draft_use_begin(c, ino, &u);
 
 	if (r < 0)
 		return r;
+	if (draft_node_is_gone(u.nodes, u.node) && draft_twin(c, &u, &twin) == 0)
+		return committed_ops.xattrs(c, twin, fn, arg);
 	if (node_tag(ino) == NODE_VERSION)
 		return registry_version_attrs(fs_registry(c->fs), u.node->top->version_id, NULL, fn, arg);
 	r = get_attributes(c, &u, &st, &ignored);

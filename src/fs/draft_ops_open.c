@@ -185,8 +185,7 @@ static int begin_created(struct call *c, const struct draft_place *p, const char
 
 	if (r < 0)
 		return r;
-	spare = fcntl(pin, F_DUPFD_CLOEXEC, 0);
-	if (spare < 0)
+	if (!name && (spare = fcntl(pin, F_DUPFD_CLOEXEC, 0)) < 0)
 		return -errno;
 	r = name ? draft_node_remember(p->use.nodes, p->use.node, name, &st, &made)
 		 : draft_node_remember_unnamed(p->use.nodes, p->use.node->root, &spare, &st, &made);

@@ -59,11 +59,18 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	}
 }
 
+/* A copy is sent: once the kernel has it, a RELEASE may free the text while we are still leaving the reply. */
 static void read_text(fuse_req_t req, const struct open_file *of, size_t size, off_t off)
 {
-	size_t left = (uint64_t)off < of->text_len ? of->text_len - (size_t)off : 0;
+	size_t left = (uint64_t)off < of->text_len ? of->text_len - (size_t)off : 0, n = left < size ? left : size;
+	auto_free char *data = malloc(n + 1);
 
-	fuse_reply_buf(req, left ? of->text + off : NULL, left < size ? left : size);
+	if (!data) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	memcpy(data, of->text + (n ? off : 0), n);
+	fuse_reply_buf(req, data, n);
 }
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

@@ -62,6 +62,15 @@ static bool has_cap_sys_admin(void)
 	return (caps >> CAP_SYS_ADMIN_BIT) & 1;
 }
 
+/* The kernel asks for the capability in its own namespace, and at the first file only. */
+static bool in_user_namespace(void)
+{
+	auto_file FILE *f = fopen("/proc/self/uid_map", "re");
+	unsigned long long first, outside, count;
+
+	return f && fscanf(f, "%llu %llu %llu", &first, &outside, &count) == 3 && count != UINT32_MAX;
+}
+
 static const char *why_not(int store_fd, bool offered)
 {
 	struct statfs st;
@@ -70,6 +79,8 @@ static const char *why_not(int store_fd, bool offered)
 		return "the kernel does not offer it (Linux 6.9 does, with CONFIG_FUSE_PASSTHROUGH)";
 	if (!has_cap_sys_admin())
 		return "the daemon lacks CAP_SYS_ADMIN";
+	if (in_user_namespace())
+		return "the daemon runs in a user namespace";
 	if (fstatfs(store_fd, &st) == 0 && ((unsigned long)st.f_type == OVERLAYFS_MAGIC || (unsigned long)st.f_type == FUSE_MAGIC))
 		return "the store lies on a stacked file system";
 	return NULL;

@@ -8,6 +8,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mintfs/cleanup.h>
 #include <poll.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #define LOOP_THREADS 16
 #define MAX_WRITE (1U << 20)
 #define MAX_READAHEAD (8U << 20) /* the kernel takes the least of this and what the device allows */
+#define READAHEAD_KB 4096        /* of that device, where we may say it: 128 by default, which suits no model */
 #define MAX_BACKGROUND 64        /* readahead and asynchronous requests under way */
 #define STOP_POLL_MS 20
 
@@ -32,6 +34,32 @@ static int copy_text(const char *from, char **to)
 {
 	*to = strdup(from ? from : "");
 	return *to ? 0 : -ENOMEM;
+}
+
+/* What goes by the daemon comes sooner if the kernel asks for more at a time. Measured here, cold by mmap: 256 MiB in 0.3 s instead of 0.5 to 1. Without root it stays
+ * as it is. The statx asks nobody, so the mount may be our own. */
+static void widen_readahead(const struct fs *fs)
+{
+	struct statx st;
+	char path[64];
+
+	if (statx(AT_FDCWD, fs->mountpoint, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+		return;
+	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major, st.stx_dev_minor);
+	auto_file FILE *f = fopen(path, "we");
+	if (f)
+		fprintf(f, "%d\n", READAHEAD_KB);
+}
+
+/* The reply to INIT is written, and the kernel has acted on it. */
+static void begin_serving(void *arg)
+{
+	struct fs *fs = arg;
+
+	if (!passthrough_enabled(&fs->passthrough, NULL, 0))
+		widen_readahead(fs);
+	if (fs->ready)
+		fs->ready(fs->ready_arg);
 }
 
 int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
@@ -50,8 +78,10 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->log = o->log;
 	fs->uid = getuid();
 	fs->gid = getgid();
-	fs->channel.ready = o->ready;
-	fs->channel.ready_arg = o->ready_arg;
+	fs->ready = o->ready;
+	fs->ready_arg = o->ready_arg;
+	fs->channel.ready = begin_serving;
+	fs->channel.ready_arg = fs;
 	open_table_init(&fs->opens);
 	passthrough_init(&fs->passthrough);
 	fs->passthrough.switched_off = o->no_passthrough;

@@ -100,6 +100,8 @@ struct fs {
 	/* fixed by fs_new */
 	char *mountpoint, *fsname;
 	bool read_only, allow_other, debug;
+	void (*ready)(void *arg);
+	void *ready_arg;
 	struct log *log;
 	uid_t uid;
 	gid_t gid;

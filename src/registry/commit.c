@@ -330,6 +330,8 @@ static int commit_draft(struct registry *r, const struct catalog_version *v, str
 	struct commit_work w = {.r = r, .v = *v, .d = d, .message = message, .f = f, .generated = -1};
 	version_label(r, v->model_id, v->number, w.label);
 	int rc = draft_freeze(d, f);
+	if (rc == -EROFS)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s is no draft any more", w.label);
 	bool frozen = rc == 0;
 	if (rc == 0)
 		rc = prepare(&w);
@@ -378,6 +380,8 @@ int registry_commit(struct registry *r, const struct registry_actor *who, int64_
 		return refuse(f, VERDICT_ELSEWHERE, "%s is served by another mount of the store: commit it there", label);
 	if (rc == 0)
 		rc = commit_draft(r, &v, d, message, f);
+	else if (rc == -ENOENT)
+		rc = refuse(f, VERDICT_NOT_DRAFT, "%s is no draft any more", label);
 	else
 		refuse_system(f, rc, "%s cannot be opened", label);
 	if (rc < 0 && find_committable(r, version_id, &v, NULL) == 0 && v.state == CATALOG_COMMITTED) {

@@ -92,6 +92,8 @@ int registry_discard(struct registry *r, int64_t version_id, unsigned flags, str
 	if (rc < 0)
 		return rc;
 	rc = registry_draft_get(r, version_id, &d, &writable);
+	if (rc == -ENOENT)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s was committed or discarded meanwhile", label);
 	if (rc < 0)
 		return refuse_system(f, rc, "cannot open %s", label);
 	if (!writable)

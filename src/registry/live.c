@@ -359,16 +359,18 @@ int live_adopt(struct live_table *t, const struct catalog_version *version, stru
 	struct catalog_version v = *version;
 	SCOPED_LOCK(&t->adopting);
 	int lock_fd = live_lock_draft(t->r, v.id);
-	if (lock_fd < 0) {
-		struct live *l = lock_fd == -EWOULDBLOCK ? find_minted(t, &v) : NULL;
+	if (lock_fd == -EWOULDBLOCK) {
+		struct live *l = find_minted(t, &v);
 		if (l)
 			*ret = l;
-		return l ? 0 : lock_fd;
+		return l ? 0 : -EWOULDBLOCK;
 	}
-	int rc = still_draft(t->r, &v);
-	if (rc < 0) {
+	if (lock_fd < 0 && lock_fd != -ENOENT)
+		return lock_fd;
+	int rc = still_draft(t->r, &v); /* asked after the directory: a state changes before its tree goes */
+	if (rc == 0 && lock_fd >= 0)
+		return adopt(t, &v, lock_fd, ret);
+	if (lock_fd >= 0)
 		close(lock_fd);
-		return rc;
-	}
-	return adopt(t, &v, lock_fd, ret);
+	return rc < 0 ? rc : -ENOENT;
 }

@@ -423,6 +423,20 @@ static void recover(struct registry *r)
 	recover_rows(r);
 }
 
+int registry_check(const char *path, char *ret_path, struct fault *f)
+{
+	struct registry r = {.dirfd = -1};
+	int rc = open_directory(&r, path, f);
+	if (rc == 0)
+		rc = read_config(&r, f);
+	if (rc == 0)
+		rc = text_copy(ret_path, PATH_MAX, r.path);
+	if (r.dirfd >= 0)
+		close(r.dirfd);
+	free(r.path);
+	return rc;
+}
+
 int registry_open(const struct registry_options *o, struct registry **ret, struct fault *f)
 {
 	struct registry *r = calloc(1, sizeof *r);

@@ -146,8 +146,6 @@ static void test_a_frozen_draft_refuses_changes_until_it_thaws(void **state)
 	assert_int_equal(draft_file_opened(e->d, 1, true, "model.pth"), -EBUSY);
 	assert_int_equal(draft_file_opened(e->d, 1, false, "model.pth"), 0);
 	draft_file_closed(e->d, 1, false, -1);
-	assert_int_equal(draft_freeze(e->d, &e->f), -EBUSY);
-	assert_says(&e->f, "under way");
 	draft_thaw(e->d);
 	assert_int_equal(draft_change_begin(e->d), 0);
 	draft_change_end(e->d);
@@ -268,6 +266,24 @@ static void test_a_freeze_waits_for_changes_under_way_and_lets_no_new_one_in(voi
 	pthread_join(z.thread, NULL);
 	assert_int_equal(z.result, 0);
 	assert_int_equal(draft_change_begin(z.e->d), -EBUSY);
+}
+
+static void test_a_second_freeze_waits_and_follows_what_becomes_of_the_first(void **state)
+{
+	struct freezer z = {.e = *state};
+
+	assert_int_equal(draft_freeze(z.e->d, NULL), 0);
+	assert_int_equal(pthread_create(&z.thread, NULL, freeze_main, &z), 0);
+	draft_thaw(z.e->d);
+	pthread_join(z.thread, NULL);
+	assert_int_equal(z.result, 0); /* the first gave up: it is the second's */
+
+	z.ended = false;
+	assert_int_equal(pthread_create(&z.thread, NULL, freeze_main, &z), 0);
+	draft_finish(z.e->d);
+	pthread_join(z.thread, NULL);
+	assert_int_equal(z.result, -EROFS); /* the first did it */
+	assert_int_equal(z.f.error, EROFS);
 }
 
 static void test_a_create_under_way_that_ends_as_a_writer_makes_the_freeze_give_up(void **state)
@@ -424,6 +440,7 @@ int main(void)
 		T(test_readers_do_not_stand_in_the_way_of_a_freeze),
 		T(test_quiet_is_told_each_time_the_last_open_file_is_closed),
 		T(test_a_freeze_waits_for_changes_under_way_and_lets_no_new_one_in),
+		T(test_a_second_freeze_waits_and_follows_what_becomes_of_the_first),
 		T(test_a_create_under_way_that_ends_as_a_writer_makes_the_freeze_give_up),
 		T(test_a_discard_by_force_waits_for_changes_but_not_for_open_files),
 		T(test_while_a_draft_is_frozen_nobody_of_a_crowd_is_at_work_in_it),

@@ -619,16 +619,24 @@ static void test_rmdir_discards_an_empty_draft_only_and_a_committed_version_neve
 
 /* ---- several at once ---- */
 
-struct crowd { struct fixture *x; int64_t id; pthread_barrier_t start; int results[3]; uint8_t seen[65]; };
+/* cmocka's assertions belong to the test's own thread: the others only count what they see. */
+struct crowd { struct fixture *x; int64_t id; pthread_barrier_t start; int results[3], strange; uint8_t seen[65]; };
+
+static void strange_unless(struct crowd *c, bool condition)
+{
+	if (!condition)
+		__atomic_add_fetch(&c->strange, 1, __ATOMIC_SEQ_CST);
+}
 
 static void *mint_one(void *arg)
 {
 	struct crowd *c = arg;
 	struct catalog_version v;
 	pthread_barrier_wait(&c->start);
-	assert_int_equal(registry_mint(c->x->r, &c->x->me, c->id, "next", 0755, &v, NULL), 0);
-	assert_true(v.number <= 64);
-	__atomic_add_fetch(&c->seen[v.number], 1, __ATOMIC_SEQ_CST);
+	bool good = registry_mint(c->x->r, &c->x->me, c->id, "next", 0755, &v, NULL) == 0 && v.number <= 64;
+	strange_unless(c, good);
+	if (good)
+		__atomic_add_fetch(&c->seen[v.number], 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -637,7 +645,7 @@ static void *commit_or_discard(void *arg)
 	struct crowd *c = arg;
 	int which = pthread_barrier_wait(&c->start) == PTHREAD_BARRIER_SERIAL_THREAD;
 	int rc = which ? registry_discard(c->x->r, c->id, 0, NULL) : registry_commit(c->x->r, &c->x->me, c->id, NULL, NULL);
-	assert_true(rc == 0 || rc == -EBUSY || rc == -EINVAL || rc == -EROFS);
+	strange_unless(c, rc == 0 || rc == -EBUSY || rc == -EINVAL || rc == -EROFS);
 	__atomic_add_fetch(&c->results[rc != 0 ? 2 : which], 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
@@ -646,10 +654,10 @@ static void *get_writable(void *arg)
 {
 	struct crowd *c = arg;
 	struct draft *d;
-	bool writable;
+	bool writable = false;
 	pthread_barrier_wait(&c->start);
-	assert_int_equal(registry_draft_get(c->x->r, c->id, &d, &writable), 0);
-	draft_put(d);
+	if (registry_draft_get(c->x->r, c->id, &d, &writable) == 0)
+		draft_put(d);
 	__atomic_add_fetch(&c->results[writable], 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
@@ -663,6 +671,7 @@ static void all_at_once(struct crowd *c, void *(*fn)(void *), unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
 	pthread_barrier_destroy(&c->start);
+	assert_int_equal(c->strange, 0);
 }
 
 static void test_sixty_four_mints_at_once_get_sixty_four_dense_numbers(void **state)
@@ -678,7 +687,7 @@ static void test_a_draft_committed_and_discarded_at_once_is_one_or_the_other(voi
 {
 	struct fixture *x = *state;
 	int64_t model = make_path(x, "product/P001_all/mlstm");
-	for (int i = 0; i < 10; i++) {
+	for (int i = 0; i < 50; i++) {
 		struct crowd c = {.x = x, .id = mint(x, model, "next").id};
 		put(x, c.id, "model.pth", "weights");
 		all_at_once(&c, commit_or_discard, 4);
