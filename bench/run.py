@@ -96,6 +96,9 @@ def main():
                     traceback.print_exc()
                 rest_below(folder)
             bench.say(f"-- {name}: {harness.clock() - begin:.0f} s")
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return 130
     finally:
         clean_up(folder)
     results = {"setting": "full" if a.full else "short", "machine": facts, "turns": bench.turns, "skipped": bench.skipped, "failed": bench.failures,

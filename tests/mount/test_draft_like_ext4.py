@@ -331,11 +331,25 @@ def mappings():
     os.close(fd)
 
 
+def sparse_copy(fd):
+    """What a copy that passes over holes gets. Where they lie may be left open (by the daemon all is data), but no data may lie in one."""
+    end, at, out = os.fstat(fd).st_size, 0, bytearray(os.fstat(fd).st_size)
+    while at < end:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as e:
+            assert e.errno == errno.ENXIO
+            break
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        out[start:at] = os.pread(fd, at - start, start)
+    return bytes(out)
+
+
 @scenario
 def holes_and_copies():
     fd = create("s")
     os.pwrite(fd, b"x", 10 << 20)
-    yield os.fstat(fd).st_size, os.fstat(fd).st_blocks < 100, os.lseek(fd, 0, os.SEEK_DATA), os.lseek(fd, 0, os.SEEK_HOLE)
+    yield os.fstat(fd).st_size, os.fstat(fd).st_blocks < 100, sparse_copy(fd) == os.pread(fd, 11 << 20, 0)
     os.posix_fallocate(fd, 0, 11 << 20)
     os.fsync(fd)
     yield os.fstat(fd).st_size

@@ -699,7 +699,10 @@ static void test_a_draft_committed_and_discarded_at_once_is_one_or_the_other(voi
 			assert_int_equal(s, CATALOG_COMMITTED);
 		assert_int_equal(c.results[0] > 0, s == CATALOG_COMMITTED);
 		assert_false(exists(x, "drafts/%lld", c.id));
-		assert_null(reason_of(x, c.id));
+		char *reason = reason_of(x, c.id);
+		if (s == CATALOG_COMMITTED) /* nor did who came second write one later */
+			assert_null(reason);
+		free(reason);
 	}
 }
 
