@@ -31,7 +31,7 @@ static int reserve(struct buf *b, size_t more)
 	if (b->max == SIZE_MAX ? more >= SIZE_MAX - b->len : more > b->max - b->len)
 		return b->error = -EFBIG;
 	need = b->len + more + 1;
-	if (need <= b->cap)
+	if (b->data && need <= b->cap)
 		return 0;
 	cap = b->cap < 64 ? 64 : b->cap;
 	while (cap < need)

@@ -1,10 +1,10 @@
 /* Refusals in words: see the door. A sentence is made in a scratch buffer first, because its arguments may point into the
- * sentence it replaces. */
+ * sentence it replaces. The names stand in parentheses, for to the analyzer of clang they are macros as well. */
 #include <mintfs/error.h>
 
 #include "text.h"
 
-int fault_vset(struct fault *f, int error, const char *fmt, va_list ap)
+int (fault_vset)(struct fault *f, int error, const char *fmt, va_list ap)
 {
 	if (f) {
 		text_vformat(f->text, sizeof(f->text), fmt, ap);
@@ -14,7 +14,7 @@ int fault_vset(struct fault *f, int error, const char *fmt, va_list ap)
 	return -error;
 }
 
-int fault_set(struct fault *f, int error, const char *fmt, ...)
+int (fault_set)(struct fault *f, int error, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -24,7 +24,7 @@ int fault_set(struct fault *f, int error, const char *fmt, ...)
 	return -error;
 }
 
-int fault_default(struct fault *f, int error, const char *fmt, ...)
+int (fault_default)(struct fault *f, int error, const char *fmt, ...)
 {
 	va_list ap;
 

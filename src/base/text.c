@@ -116,7 +116,7 @@ int hex_decode(const char *hex, size_t n_bytes, uint8_t *out)
 			return -EINVAL;
 	}
 	for (size_t i = 0; i < n_bytes; i++)
-		out[i] = (uint8_t)(hex_digit(hex[2 * i]) << 4 | hex_digit(hex[2 * i + 1]));
+		out[i] = (uint8_t)((unsigned)hex_digit(hex[2 * i]) << 4 | (unsigned)hex_digit(hex[2 * i + 1]));
 	return 0;
 }
 

@@ -218,7 +218,7 @@ static int reap(pid_t pid, int64_t deadline, int *ret_status)
 static int run_git(const struct git_job *job, const char *const *argv, char *buf, size_t size, size_t *ret_len)
 {
 	pid_t pid;
-	int fd, status;
+	int fd = -1, status = -1;
 	int r = start_git(job, argv, &fd, &pid);
 	if (r < 0)
 		return r;
@@ -246,8 +246,9 @@ static bool is_commit(const char *text, size_t len)
 {
 	if ((len != 41 && len != 65) || text[len - 1] != '\n')
 		return false;
+	static const char digits[] = "0123456789abcdef";
 	for (size_t i = 0; i < len - 1; i++)
-		if (!memchr("0123456789abcdef", text[i], 16))
+		if (!memchr(digits, text[i], sizeof digits - 1))
 			return false;
 	return true;
 }

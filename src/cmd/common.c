@@ -107,7 +107,7 @@ static const struct cmd_flag *find_flag(const struct parsing *p, const struct cm
 static int take_flag(struct parsing *p, const struct cmd_flag *flag, const char *attached)
 {
 	const char *word = p->argv[p->at];
-	if (flag->set) {
+	if (!flag->value) {
 		*flag->set = true;
 		return attached ? cmd_usage(p->self, "the option '--%s' takes no value", flag->name) : CMD_GO_ON;
 	}

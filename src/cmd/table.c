@@ -107,8 +107,8 @@ const char *human_size(uint64_t bytes, char out[HUMAN_MAX])
 
 const char *human_age(int64_t since_ns, char out[HUMAN_MAX])
 {
-	static const struct { int64_t below, unit; const char *name; } steps[] = {{60, 1, "s"}, {3600, 60, "min"}, {86400, 3600, "h"}, {100 * 86400, 86400, "d"},
-		{730 * 86400, 2629746, "mo"}, {INT64_MAX, 31556952, "y"}};
+	static const struct { int64_t below, unit; const char *name; } steps[] = {{60, 1, "s"}, {3600, 60, "min"}, {86400, 3600, "h"}, {INT64_C(100) * 86400, 86400, "d"},
+		{INT64_C(730) * 86400, 2629746, "mo"}, {INT64_MAX, 31556952, "y"}};
 	int64_t age = (time_now_ns() - since_ns) / NS_PER_SEC;
 	size_t i = 0;
 	if (since_ns == 0)

@@ -430,7 +430,7 @@ void draft_job_end(struct hash_job *job, const struct stat *st, const struct blo
 		return;
 	file = file_find(d, job->ino); /* is there: go_on says that the job is attached */
 	file->job = NULL;
-	if (st)
+	if (st && blob)
 		file_keep_hash(file, st, blob);
 	file_tidy(d, job->ino, file);
 	pthread_cond_broadcast(&d->moved);

@@ -117,7 +117,7 @@ static int check_superblock(const struct format_file *file, uint64_t at)
 		return format_torn(file, at + (version < 2 ? 13 : 9), "torn: a superblock with addresses of %u bytes", width);
 	if (have < base_at + 3 * width)
 		return format_torn(file, file->size, "torn: ends within its superblock");
-	uint64_t base = format_le(block + base_at, width), end = format_le(block + base_at + 2 * width, width);
+	uint64_t base = format_le(block + base_at, width), end = format_le(block + base_at + (size_t)2 * width, width);
 	/* Where a user block was put before a finished file, the addresses moved with it. */
 	if (end < base || end - base > file->size - at)
 		return format_torn(file, file->size, "torn: shorter than its superblock says (%" PRIu64 " bytes), ends", end);

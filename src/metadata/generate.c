@@ -123,7 +123,7 @@ static int take_format(const cJSON *tree)
 
 int metadata_config_parse(const char *text, size_t len, struct metadata_config *ret, struct fault *f)
 {
-	auto_buf struct buf compact = BUF_INIT(CONFIG_SIZE_MAX * 2);
+	auto_buf struct buf compact = BUF_INIT((size_t)CONFIG_SIZE_MAX * 2);
 	char words[SCAN_PROBLEM_MAX];
 	struct scan s;
 	struct scan_token t;

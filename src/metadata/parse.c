@@ -201,7 +201,7 @@ static int members_read(const char *text, const struct scan_token *object, struc
 
 static int write_summary(const char *text, const struct members *m, struct metadata *md)
 {
-	auto_buf struct buf out = BUF_INIT(METADATA_SIZE_MAX * 2);
+	auto_buf struct buf out = BUF_INIT((size_t)METADATA_SIZE_MAX * 2);
 	struct json_out key;
 	bool first = true;
 
@@ -475,7 +475,7 @@ static void cut(struct buf *b, size_t max)
 /* Hands a scalar or an array to fn. */
 static int give_field(struct walk *w, const struct scan_token *value)
 {
-	auto_buf struct buf compact = BUF_INIT(METADATA_SIZE_MAX * 2);
+	auto_buf struct buf compact = BUF_INIT((size_t)METADATA_SIZE_MAX * 2);
 	auto_free char *decoded = NULL;
 	int r;
 

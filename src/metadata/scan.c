@@ -311,7 +311,7 @@ static int copy_string(const char *text, const struct scan_token *t, struct buf 
 
 int scan_string(const char *text, const struct scan_token *t, char **ret)
 {
-	auto_buf struct buf literal = BUF_INIT(METADATA_SIZE_MAX * 2);
+	auto_buf struct buf literal = BUF_INIT((size_t)METADATA_SIZE_MAX * 2);
 	int r = copy_string(text, t, &literal);
 
 	if (r < 0)
