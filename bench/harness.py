@@ -1,6 +1,9 @@
 """What all benchmarks share: places to work in, interleaved repetitions, medians and ratios.
 
 A place is a file system under test: native ext4, the drive with and without passthrough, bindfs. All lie on one disk, and a path is equally deep on each.
+Ext4 does not give an inode number out again for some minutes after its file was removed, and looks at each such number on its way: creating files where
+thousands were just removed takes ten times as long. So trees of many files stay until the end of the run (`kept`), and run.py lets ext4 spread the places.
+
 A row is something measured in several places. The cases of a row run in turns, so that what else the machine does meets all of them, and a ratio is the
 median of the ratios of one turn each."""
 import collections
@@ -93,7 +96,7 @@ def copy(source, version):
 
 
 class Native:
-    name = NATIVE
+    name, kept = NATIVE, False
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -119,7 +122,8 @@ class Native:
         return disk_usage(self.at)
 
     def close(self):
-        remove(self.folder)
+        if not self.kept:
+            remove(self.folder)
 
 
 class Bindfs(Native):
@@ -138,6 +142,8 @@ class Bindfs(Native):
 
 class Drive:
     """A store of its own and its mount."""
+
+    kept = False
 
     def __init__(self, folder, passthrough=True):
         self.folder, self.passthrough = Path(folder), passthrough
@@ -217,7 +223,7 @@ class Drive:
             run("umount", "-l", self.at, check=False)
             raise
         finally:
-            if not os.path.ismount(self.at):
+            if not self.kept and not os.path.ismount(self.at):
                 remove(self.folder)
 
 
@@ -291,8 +297,9 @@ class Bench:
         return self.folder / f"place{self.places}"
 
     @contextlib.contextmanager
-    def place(self, kind, *args):
+    def place(self, kind, *args, kept=False):
         p = kind(self.new_folder(), *args)
+        p.kept = kept
         try:
             yield p
         finally:

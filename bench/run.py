@@ -43,6 +43,7 @@ def work_folder():
             break
     folder = Path(tempfile.mkdtemp(prefix="mintfs-bench-", dir=base)).resolve()
     folder.chmod(0o755)
+    harness.run("chattr", "+T", folder, check=False)  # ext4: what lies below are separate trees, to be spread over the disk
     return folder
 
 

@@ -13,11 +13,11 @@ def store(place, source):
     return v
 
 
-def putting(bench, kind, args, sources, keys):
+def putting(bench, kind, args, sources, keys, kept):
     """A case that stores one source after the other; seconds and bytes of each."""
     def case():
         out = {}
-        with bench.place(kind, *args) as p:
+        with bench.place(kind, *args, kept=kept) as p:
             for source, key in zip(sources, keys):
                 sync()
                 if isinstance(p, peers.Peer):
@@ -30,14 +30,14 @@ def putting(bench, kind, args, sources, keys):
 
 
 def all_cases(bench, sources, keys, trees=False):
-    ours = [((Native.name if kind[0] is Native else DRIVE if kind[1] else DAEMON), putting(bench, kind[0], kind[1:], sources, keys)) for kind in bench.kinds()]
-    return ours + [(p.name, putting(bench, p, (), sources, keys)) for p in peers.installed(bench, trees)]
+    ours = [((Native.name if kind[0] is Native else DRIVE if kind[1] else DAEMON), putting(bench, kind[0], kind[1:], sources, keys, trees)) for kind in bench.kinds()]
+    return ours + [(p.name, putting(bench, p, (), sources, keys, trees)) for p in peers.installed(bench, trees)]
 
 
-def check(bench, source):
+def check(bench, source, kept=False):
     """What comes back is what was put in; outside of all measuring."""
     for kind in bench.kinds()[1:]:
-        with bench.place(*kind) as p:
+        with bench.place(*kind, kept=kept) as p:
             v = store(p, source)
             if run("diff", "-rq", source, v, check=False):
                 raise Failed(f"{p.name}: the committed files are not what was written")
@@ -102,13 +102,12 @@ def many_files(bench):
     n = bench.size(20000, 2000)
     source = bench.folder / "w4"
     inputs.tree(source, n)
-    check(bench, source)
+    check(bench, source, kept=True)
     rows = [
         Row("w4", f"W4: {n} files of 4 to 40 KiB copied in and committed", limit={DRIVE: 2, DAEMON: 2}, beats="every peer"),
         Row("w4-bytes", f"bytes stored after W4 ({disk_usage(source) / 2**20:.0f} MiB)", "B"),
     ]
     bench.measure(rows, all_cases(bench, [source], ["w4"], trees=True))
-    remove(source)
 
 
 def main(bench):

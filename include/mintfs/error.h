@@ -28,10 +28,10 @@ int fault_vset(struct fault *f, int error, const char *fmt, va_list ap) __attrib
 /* As fault_set, but keeps a sentence that a callee has set already: "every layer may add words, the deepest wins". */
 int fault_default(struct fault *f, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-#ifdef __clang_analyzer__ /* sees one source at a time: here it learns that an error is what they return */
-#define fault_set(f, error, ...) ((void)(fault_set)(f, error, __VA_ARGS__), -(error))
-#define fault_vset(f, error, fmt, ap) ((void)(fault_vset)(f, error, fmt, ap), -(error))
-#define fault_default(f, error, ...) ((void)(fault_default)(f, error, __VA_ARGS__), -(error))
+#ifdef __clang_analyzer__ /* does not look into other sources and `...`: here it learns that what they return is an error, never 0 */
+#include <errno.h>
+#define fault_set(f, error, ...) ((void)(fault_set)(f, error, __VA_ARGS__), __builtin_constant_p(error) ? -(error) : -EIO)
+#define fault_default(f, error, ...) ((void)(fault_default)(f, error, __VA_ARGS__), __builtin_constant_p(error) ? -(error) : -EIO)
 #endif
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "text.h"
 
-int (fault_vset)(struct fault *f, int error, const char *fmt, va_list ap)
+int fault_vset(struct fault *f, int error, const char *fmt, va_list ap)
 {
 	if (f) {
 		text_vformat(f->text, sizeof(f->text), fmt, ap);

@@ -71,7 +71,7 @@ static int move_up(struct removal *rm, int dirfd, const char *name)
 }
 
 /* Removes what is in the directory fd (consumed). */
-static int empty_directory(struct removal *rm, int fd, int depth)
+static int empty_directory(struct removal *rm, int fd, int depth) /* NOLINT(misc-no-recursion): to DEPTH_MAX */
 {
 	auto_dir DIR *dir = fdopendir(fd);
 	struct dirent *e;
@@ -100,7 +100,7 @@ static int empty_directory(struct removal *rm, int fd, int depth)
 }
 
 /* Removes dirfd/name, a directory `depth` levels below the parent of the top. */
-static int remove_directory(struct removal *rm, int dirfd, const char *name, int depth)
+static int remove_directory(struct removal *rm, int dirfd, const char *name, int depth) /* NOLINT(misc-no-recursion): as above */
 {
 	int r = unlink_in(dirfd, name, AT_REMOVEDIR, depth > 0);
 

@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FILE_HEX_LEN (2 * (BLOB_ID_SIZE - 1)) /* digits of a blob's name below its directory */
+#define FILE_HEX_LEN ((size_t)2 * (BLOB_ID_SIZE - 1)) /* digits of a blob's name below its directory */
 
 void local_name(const struct blob_id *id, char out[LOCAL_NAME_SIZE])
 {

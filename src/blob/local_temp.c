@@ -53,7 +53,7 @@ static int open_named(const struct local_store *s, struct local_temp *t)
 		r = sys_lock(fd, true, true);
 		if (r == 0)
 			r = sys_fstat(fd, &st);
-		if (r < 0) {
+		if (r != 0) {
 			unlinkat(s->dir, name, 0);
 			return r;
 		}

@@ -15,7 +15,7 @@ void blob_id_hex(const struct blob_id *id, char out[BLOB_HEX_SIZE])
 
 int blob_id_parse(const char *hex, struct blob_id *ret)
 {
-	struct blob_id id;
+	struct blob_id id = {{0}};
 	int r = hex_decode(hex, BLOB_ID_SIZE, id.sha256);
 
 	if (r < 0)

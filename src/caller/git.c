@@ -27,7 +27,7 @@
 
 #define GIT_TIME_NS (5 * NS_PER_SEC)
 #define DYING_TIME_NS NS_PER_SEC
-#define REAP_NAP_NS (1000 * 1000LL)
+#define REAP_NAP_NS (1000LL * 1000)
 
 #ifdef SYS_setresuid32
 enum { CALL_SETGROUPS = SYS_setgroups32, CALL_SETRESGID = SYS_setresgid32, CALL_SETRESUID = SYS_setresuid32 };
@@ -119,7 +119,8 @@ static _Noreturn void run_child(const struct git_job *job, const char *const *ar
 
 /* --- the parent --- */
 
-static int start_git(const struct git_job *job, const char *const *argv, int *ret_out, pid_t *ret_pid)
+/* Returns the child, or -errno; *ret_out: the end of the pipe that it writes to. */
+static pid_t start_git(const struct git_job *job, const char *const *argv, int *ret_out)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -138,8 +139,7 @@ static int start_git(const struct git_job *job, const char *const *argv, int *re
 		return -error;
 	}
 	*ret_out = ends[0];
-	*ret_pid = pid;
-	return 0;
+	return pid;
 }
 
 /* Reads until the end of the output (0), until buf is full (-EFBIG) or until the deadline (-ETIMEDOUT); *len is what
@@ -217,14 +217,13 @@ static int reap(pid_t pid, int64_t deadline, int *ret_status)
  * failed. */
 static int run_git(const struct git_job *job, const char *const *argv, char *buf, size_t size, size_t *ret_len)
 {
-	pid_t pid;
-	int fd = -1, status = -1;
-	int r = start_git(job, argv, &fd, &pid);
-	if (r < 0)
-		return r;
-	auto_close int out = fd;
+	auto_close int out = -1;
+	int status = -1;
 	size_t len;
-	r = read_output(out, job->deadline, buf, size, &len);
+	pid_t pid = start_git(job, argv, &out);
+	if (pid < 0)
+		return pid;
+	int r = read_output(out, job->deadline, buf, size, &len);
 	if (r < 0) {
 		kill_group(pid);
 		(void)reap(pid, time_monotonic_ns(), &status);

@@ -27,8 +27,8 @@
 #define ENVIRON_MAX ((size_t)256 * 1024)
 #define ENVIRON_USUAL ((size_t)16 * 1024)
 
-#define RUNNING_WAIT_NS (2 * 1000 * 1000LL)
-#define RUNNING_NAP_NS (20 * 1000LL)
+#define RUNNING_WAIT_NS (2LL * 1000 * 1000)
+#define RUNNING_NAP_NS (20LL * 1000)
 #define RUNNING_SPINS 8
 
 /* A value in the environment block. */

@@ -34,8 +34,8 @@
 #include <sys/syscall.h>
 
 #define GIVE_UP_NS NS_PER_SEC
-#define FIRST_PAUSE_NS (1000 * 1000LL)
-#define LONGEST_PAUSE_NS (64 * 1000 * 1000LL)
+#define FIRST_PAUSE_NS (1000LL * 1000)
+#define LONGEST_PAUSE_NS (64LL * 1000 * 1000)
 #define EVENTS_AT_ONCE 32
 
 /* struct pidfd_info of <linux/pidfd.h> in its first size, which headers of older systems lack. */

@@ -160,8 +160,9 @@ int catalog_alias_take_back(struct catalog_conn *conn, int64_t model_id, const c
 		return catalog_alias_drop(conn, model_id, name, at_ns, uid, author);
 	if (!error)
 		error = catalog_alias_find(conn, model_id, name, &old);
-	if (!error)
-		error = remove_alias(conn->db, old.id);
+	if (error)
+		return error;
+	error = remove_alias(conn->db, old.id);
 	return error ? error : remove_event(conn->db, event);
 }
 

@@ -137,7 +137,9 @@ static int walk_push(struct walk *w, const char *path, int64_t end)
 	p->next = NULL;
 	p->end = end;
 	memcpy(p->path, path, len);
-	memcpy(p->path + len, len ? "/" : "", len ? 2 : 1);
+	if (len > 0)
+		p->path[len++] = '/';
+	p->path[len] = '\0';
 	*w->tail = p;
 	w->tail = &p->next;
 	return 0;

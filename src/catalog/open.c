@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define NEW_NAME CATALOG_FILE_NAME ".new"
-#define INDEX_ROOM (256u * 1024) /* what the index of the log needs, with room to grow */
+#define INDEX_ROOM (UINT64_C(256) * 1024) /* what the index of the log needs, with room to grow */
 
 /* The store's path, for messages. SQLite finds it the same way: it follows the link. */
 static int where_is(int dirfd, char out[CATALOG_WHERE_MAX], struct fault *f)

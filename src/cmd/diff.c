@@ -114,30 +114,31 @@ static int compare_file(struct comparing *c, struct file_info *a, struct file_in
 			rc = want_hash(c->s, &c->b, b, f);
 		if (rc < 0)
 			return rc;
-		*ret = strcmp(a->sha256, b->sha256) ? CHANGED : SAME;
+		*ret = strcmp(a->sha256, b->sha256) != 0 ? CHANGED : SAME;
 	} else {
-		*ret = a->target && b->target && strcmp(a->target, b->target) ? CHANGED : SAME;
+		*ret = a->target && b->target && strcmp(a->target, b->target) != 0 ? CHANGED : SAME;
 	}
 	return 0;
 }
 
-/* Both lists are in order of path: one pass. */
-typedef int pair_fn(enum change change, const struct file_info *a, const struct file_info *b, void *arg);
+/* Both lists are in order of path: one pass. a or b is NULL where the file is in the other only; one is that which there is. */
+typedef int pair_fn(enum change change, const struct file_info *one, const struct file_info *a, const struct file_info *b, void *arg);
 
 static int each_file(struct comparing *c, pair_fn *fn, void *arg, struct fault *f)
 {
 	size_t i = 0, k = 0;
 	int rc = 0;
 	while (rc == 0 && (i < c->a.files.n || k < c->b.files.n)) {
-		struct file_info *a = i < c->a.files.n ? &c->a.files.v[i] : NULL, *b = k < c->b.files.n ? &c->b.files.v[k] : NULL;
-		int order = !a ? 1 : !b ? -1 : strcmp(a->path, b->path);
+		bool in_a = i < c->a.files.n, in_b = k < c->b.files.n;
+		struct file_info *a = in_a ? &c->a.files.v[i] : NULL, *b = in_b ? &c->b.files.v[k] : NULL;
+		int order = !in_b ? -1 : !in_a ? 1 : strcmp(a->path, b->path);
 		enum change change = order < 0 ? REMOVED : ADDED;
 		if (order == 0)
 			rc = compare_file(c, a, b, &change, f);
 		i += order <= 0;
 		k += order >= 0;
 		if (rc == 0)
-			rc = fn(change, order <= 0 ? a : NULL, order >= 0 ? b : NULL, arg);
+			rc = fn(change, order <= 0 ? a : b, order <= 0 ? a : NULL, order >= 0 ? b : NULL, arg);
 	}
 	return rc;
 }
@@ -168,11 +169,11 @@ static bool difference(const char *a, const char *b, double *ret)
 
 /* ---- JSON ---- */
 
-static int json_file(enum change change, const struct file_info *a, const struct file_info *b, void *arg)
+static int json_file(enum change change, const struct file_info *one, const struct file_info *a, const struct file_info *b, void *arg)
 {
 	struct json_out *j = arg;
 	json_object_begin(j);
-	json_field_string(j, "path", a ? a->path : b->path);
+	json_field_string(j, "path", one->path);
 	json_field_string(j, "change", change_names[change]);
 	json_key(j, "size_a");
 	a ? json_int(j, (int64_t)a->size) : json_null(j);
@@ -243,11 +244,10 @@ static int print_json(struct comparing *c, struct json_out *j, struct fault *f)
 
 struct printing { struct table t; bool all; unsigned counts[4]; char title_a[16], title_b[16]; };
 
-static int file_row(enum change change, const struct file_info *a, const struct file_info *b, void *arg)
+static int file_row(enum change change, const struct file_info *one, const struct file_info *a, const struct file_info *b, void *arg)
 {
 	struct printing *p = arg;
 	char size[HUMAN_MAX];
-	const struct file_info *one = a ? a : b;
 	if (one->type == CATALOG_DIRECTORY && change == SAME)
 		return 0;
 	p->counts[change]++;
@@ -389,7 +389,7 @@ static int run(const struct command *self, int argc, char **argv)
 	int rc = c ? cmd_find_target(a.v[0], &a.o, &t, &f) : -ENOMEM;
 	if (rc == 0)
 		rc = source_open(&t, false, &s, &f);
-	if (rc < 0)
+	if (rc != 0)
 		return cmd_fail(self, &f);
 	c->s = s;
 	c->all = all;

@@ -8,7 +8,7 @@
 struct listing {
 	struct json_out *j; /* NULL: a table */
 	struct table t;
-	const struct links *links;
+	struct links links; /* of the model */
 	const char *model;
 	bool names;
 	size_t n;
@@ -89,11 +89,11 @@ static int add_version(const struct version_info *v, void *arg)
 	l->n++;
 	if (l->j) {
 		json_object_begin(l->j);
-		json_version_fields(l->j, l->model, v, l->links);
+		json_version_fields(l->j, l->model, v, &l->links);
 		json_object_end(l->j);
 		return 0;
 	}
-	links_of(l->links, v->v.number, &links);
+	links_of(&l->links, v->v.number, &links);
 	table_cellf(&l->t, STYLE_BOLD, "v%u", v->v.number);
 	table_cell(&l->t, state_style(v->v.state), catalog_state_name(v->v.state));
 	table_cell(&l->t, STYLE_PLAIN, human_age(version_time(&v->v), text));
@@ -124,11 +124,9 @@ static int list_model(struct source *s, const struct source_ref *model, struct l
 	static const struct { const char *title; bool right; } columns[] = {{"VERSION", false}, {"STATE", false}, {"AGE", true}, {"SIZE", true}, {"FILES", true},
 		{"LINKS", false}};
 	const struct source_query q = {.states = 1u << CATALOG_DRAFT | 1u << CATALOG_COMMITTED | 1u << CATALOG_RETIRED, .runs = l->j != NULL};
-	auto_links struct links links = {0};
-	int rc = source_links(s, model, &links, f);
+	int rc = source_links(s, model, &l->links, f);
 	if (rc < 0)
 		return rc;
-	l->links = &links;
 	l->model = model->model;
 	for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
 		table_column(&l->t, columns[i].title, columns[i].right);
@@ -141,7 +139,7 @@ static int list_model(struct source *s, const struct source_ref *model, struct l
 	rc = source_versions(s, model, &q, add_version, l, f);
 	if (l->j) {
 		json_array_end(l->j);
-		json_links(l->j, &links);
+		json_links(l->j, &l->links);
 		json_object_end(l->j);
 	} else if (rc == 0 && l->n == 0) {
 		text_print(model->model);
@@ -177,8 +175,8 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
-	struct listing l = {.j = a.o.json ? &j : NULL, .t = TABLE_INIT, .names = names};
 	json_init(&j, &b, 2);
+	struct listing l = {.j = a.o.json ? &j : NULL, .t = TABLE_INIT, .names = names};
 	int rc = cmd_find_target(a.n ? a.v[0] : NULL, &a.o, &t, &f);
 	if (rc == 0)
 		rc = source_open(&t, false, &s, &f);
@@ -187,6 +185,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (rc == 0 && !l.j && (rc = table_print(&l.t, 0, a.o.color)) < 0)
 		fault_set(&f, -rc, "the table cannot be made: %s", strerror(-rc));
 	table_release(&l.t);
+	links_release(&l.links);
 	if (rc < 0)
 		return cmd_fail(self, &f);
 	return l.j ? cmd_put_json(self, &b) : cmd_done(self);

@@ -281,7 +281,7 @@ static int may_allow_other(void)
 static int run(const struct command *self, int argc, char **argv)
 {
 	auto_free struct mount_options *m = calloc(1, sizeof *m);
-	const char *where[2] = {NULL, NULL};
+	const char *where[2] = {"", ""};
 	struct fault f = FAULT_INIT;
 	if (!m)
 		return EXIT_REFUSED;

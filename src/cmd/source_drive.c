@@ -289,7 +289,7 @@ int drive_version(struct source *s, const struct source_ref *version, source_ver
 
 static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 
-static int walk_models(struct source *s, const char *dir, model_name_fn *fn, void *arg)
+static int walk_models(struct source *s, const char *dir, model_name_fn *fn, void *arg) /* NOLINT(misc-no-recursion): to the depth of the layout */
 {
 	char path[PATH_MAX];
 	struct dirent **names = NULL;

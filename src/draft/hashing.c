@@ -22,6 +22,7 @@
 
 int hash_queue_init(struct hash_queue *q)
 {
+	q->size_min = HASH_SIZE_MIN;
 	struct workq_options o = {.name = "mintfs-hash", .threads = HASH_THREADS, .low_priority = true};
 	int r = workq_new(&o, &q->q);
 
@@ -193,7 +194,7 @@ void hash_offer(struct draft *d, ino_t ino, int fd)
 	struct hash_job *job, *out;
 	struct stat st;
 
-	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_ino != ino || st.st_nlink == 0 || st.st_size == 0)
+	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_ino != ino || st.st_nlink == 0 || st.st_size < q->size_min)
 		return;
 	job = job_new(d, ino, fd, (uint64_t)st.st_size);
 	if (!job)

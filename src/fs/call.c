@@ -76,6 +76,6 @@ void node_forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
 {
 	enum node_tag tag = node_tag(ino);
 
-	if (tag == NODE_DRAFT || tag == NODE_FOREIGN || tag == NODE_VERSION) /* everything else is computed, not remembered */
+	if (tag == NODE_DRAFT || tag == NODE_VERSION) /* everything else is computed, not remembered */
 		draft_ops.forget(fs, ino, nlookup);
 }

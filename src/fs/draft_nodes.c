@@ -97,8 +97,6 @@ int draft_writable(struct call *c, const struct draft_node *node, struct draft *
 		return draft_refuse_state(c, node, r == -ENOENT ? -EROFS : r);
 	if (!writable)
 		return refuse_elsewhere(c, node);
-	if (node_tag(node->ino) == NODE_FOREIGN)
-		return -ESTALE; /* it is ours since: the kernel looks its name up again, and finds another node */
 	*ret = take_ptr(d);
 	return 0;
 }
@@ -143,9 +141,10 @@ int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
 
 	if (r == -ESTALE && node_tag(ino) == NODE_VERSION)
 		r = make_root(c, (int64_t)node_value(ino), &node);
-	if (r == 0)
-		*ret = (struct draft_use){n, node};
-	return r;
+	if (r < 0)
+		return r;
+	*ret = (struct draft_use){n, node};
+	return 0;
 }
 
 void draft_use_end(struct draft_use *u)
@@ -204,7 +203,7 @@ int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_s
 
 	if (r == 0)
 		r = sys_fstat(dirfd, &dir);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	gid = dir.st_mode & S_ISGID ? st.st_gid : c->who.gid; /* the file system has passed the directory's group on: inode(7) */
 	if (S_ISDIR(st.st_mode))
@@ -259,15 +258,6 @@ int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret)
 
 /* ---- attributes ---- */
 
-void draft_ask_server(struct call *c, const struct draft_use *u)
-{
-	auto_draft struct draft *d = NULL;
-	bool writable;
-
-	if (fs_has_writeback(c->fs) && registry_draft_get(fs_registry(c->fs), u->node->top->version_id, &d, &writable) == 0)
-		draft_node_set_foreign(u->nodes, u->node, !writable);
-}
-
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 {
 	auto_use struct draft_use u = DRAFT_USE_INIT;
@@ -282,7 +272,6 @@ int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fus
 		r = draft_twin(c, &u, &twin);
 		return r < 0 ? r : committed_ops.lookup(c, twin, name, e);
 	}
-	draft_ask_server(c, &u);
 	r = draft_node_dir(u.nodes, u.node, &dir);
 	if (r == 0)
 		r = sys_fstatat(dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
@@ -308,7 +297,7 @@ static int get_attributes(struct call *c, struct draft_use *u, struct stat *st, 
 
 	if (r < 0)
 		return r;
-	st->st_ino = draft_node_number(u->node);
+	st->st_ino = u->node->ino;
 	*timeout = TIMEOUT_DRAFT;
 	return 0;
 }
@@ -385,7 +374,7 @@ static int set_root_mode(struct call *c, fuse_ino_t ino, mode_t mode, mode_t *re
 
 	if (r == 0)
 		r = draft_node_stat(u.nodes, u.node, &st);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	*ret_before = st.st_mode & MODE_BITS;
 	if ((*ret_before & ~(mode_t)WRITE_BITS) == mode)
@@ -422,7 +411,7 @@ static int commit_by_chmod(struct call *c, fuse_ino_t ino, mode_t mode, struct s
 	catalog_read_end(conn);
 	if (r == 0)
 		r = committed_version_entry(c->fs, &v, &e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	*st = e.attr;
 	*timeout = e.attr_timeout;
@@ -470,7 +459,7 @@ static int draft_setattr(struct call *c, fuse_ino_t ino, const struct stat *to, 
 		r = apply(change.draft, at.fd, &now, to, to_set, of);
 	if (r == 0)
 		r = sys_fstat(at.fd, &now);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		draft_file_restamped(change.draft, now.st_ino, &now);

@@ -53,9 +53,6 @@ int draft_truncate(struct draft *d, int fd, ino_t backing, off_t size);
  * draft (its working directory, a descriptor of a directory) reads on there. -ESTALE: discarded, or without a name. */
 int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret);
 
-/* Before names of a directory are looked at: who serves the version now? It matters with a writeback cache only (draft_table.c). */
-void draft_ask_server(struct call *c, const struct draft_use *u);
-
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e);
 
 /* draft_ops_tree.c */

@@ -242,7 +242,6 @@ int draft_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink 
 		return read_twin(c, l, offset, sink, fi);
 	if (offset == 0)
 		forget_told(l);
-	draft_ask_server(c, &l->use);
 	return read_backing(l, offset, sink);
 }
 

@@ -1,14 +1,12 @@
 /* Draft nodes: opening and creating files.
  *
  * What the client's flags become on the backing file:
- *   O_WRONLY     O_RDWR where the daemon may, so that the kernel can read through any handle (it does with writeback
- *                cache)
  *   O_APPEND     dropped: the kernel holds the inode's lock and knows the size, since a draft is written through one
  *                mount; it says at which offset each write goes. On the descriptor, pwrite(2) would ignore the
  *                offset, which is wrong for pages that a mapping writes back and after F_SETFL
  *   O_DIRECT     dropped: the bytes pass through the daemon's buffer, whose address and length need not be aligned
  *   O_NOATIME    dropped: the kernel never asks a FUSE server to set an access time on reading
- *   O_SYNC, O_DSYNC, O_TRUNC   kept */
+ *   O_SYNC, O_DSYNC, O_TRUNC, and the access mode   kept */
 #include "draft_nodes.h"
 
 #include <errno.h>
@@ -18,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEPT_FLAGS (O_SYNC | O_DSYNC | O_TRUNC)
+#define KEPT_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_TRUNC)
 
 static bool wants_write(const struct fuse_file_info *fi)
 {
@@ -27,18 +25,7 @@ static bool wants_write(const struct fuse_file_info *fi)
 
 static int backing_flags(const struct fuse_file_info *fi)
 {
-	return (wants_write(fi) ? O_RDWR : O_RDONLY) | (fi->flags & KEPT_FLAGS);
-}
-
-/* The data of the file behind path_fd. */
-static int open_data(int path_fd, const struct fuse_file_info *fi)
-{
-	int flags = backing_flags(fi);
-	int fd = sys_reopen(path_fd, flags);
-
-	if (fd == -EACCES && (fi->flags & O_ACCMODE) == O_WRONLY)
-		fd = sys_reopen(path_fd, (flags & ~O_ACCMODE) | O_WRONLY);
-	return fd;
+	return fi->flags & KEPT_FLAGS;
 }
 
 /* An open that the draft knows of already becomes one that open.c knows. d, *fd and *pin (O_PATH) are taken over on
@@ -51,7 +38,6 @@ static int begin(struct call *c, struct draft_use *u, struct draft *d, int *fd, 
 		.ino = u->node->ino,
 		.writable = wants_write(fi),
 		.is_draft = true,
-		.uncached = node_tag(u->node->ino) == NODE_FOREIGN,
 		.version_id = u->node->top->version_id,
 		.backing_ino = backing,
 		.path_fd = -1,
@@ -116,7 +102,7 @@ int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 	auto_use struct draft_use u = DRAFT_USE_INIT;
 	auto_dirfd struct draft_dir at = DRAFT_DIR_INIT;
 	auto_close int fd = -1;
-	struct draft *d;
+	struct draft *d = NULL;
 	struct stat st;
 	fuse_ino_t twin;
 	int r = draft_use_begin(c, ino, &u);
@@ -134,9 +120,9 @@ int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = truncate_first(c, &u, at.fd, st.st_ino);
 	if (r == 0)
 		r = open_in_draft(c, &u, st.st_ino, wants_write(fi), &d);
-	if (r < 0)
+	if (r != 0)
 		return r;
-	fd = open_data(at.fd, fi);
+	fd = sys_reopen(at.fd, backing_flags(fi));
 	if (fd < 0) {
 		r = fd;
 	} else {
@@ -179,7 +165,7 @@ static int begin_created(struct call *c, const struct draft_place *p, const char
 	auto_use struct draft_use u = DRAFT_USE_INIT;
 	auto_close int pin = sys_reopen(*fd, O_PATH), spare = -1;
 	struct fuse_entry_param made;
-	struct draft *d;
+	struct draft *d = NULL;
 	struct stat st;
 	int r = pin < 0 ? pin : draft_own(c, p->dir.fd, *fd, mode, &st);
 
@@ -229,7 +215,7 @@ int draft_create(struct call *c, fuse_ino_t parent, const char *name, mode_t mod
 	mode &= 07777;
 	if (r == 0)
 		r = draft_place_begin(c, parent, &p);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (strcmp(name, "/") == 0)
 		return create_unnamed(c, &p, mode, fi, e);

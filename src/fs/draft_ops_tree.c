@@ -69,7 +69,7 @@ int draft_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode
 		r = draft_place_begin(c, parent, &p);
 	if (r == 0)
 		r = sys_mkdirat(p.dir.fd, name, mode & 07777);
-	return r < 0 ? r : adopt(c, &p, name, S_IFDIR | mode, e);
+	return r != 0 ? r : adopt(c, &p, name, S_IFDIR | mode, e);
 }
 
 int draft_mknod(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e)
@@ -84,7 +84,7 @@ int draft_mknod(struct call *c, fuse_ino_t parent, const char *name, mode_t mode
 		r = draft_place_begin(c, parent, &p);
 	if (r == 0)
 		r = sys_mknodat(p.dir.fd, name, mode);
-	return r < 0 ? r : adopt(c, &p, name, S_IFREG | (mode & 07777), e);
+	return r != 0 ? r : adopt(c, &p, name, S_IFREG | (mode & 07777), e);
 }
 
 int draft_symlink(struct call *c, fuse_ino_t parent, const char *name, const char *target, struct fuse_entry_param *e)
@@ -94,7 +94,7 @@ int draft_symlink(struct call *c, fuse_ino_t parent, const char *name, const cha
 
 	if (r == 0)
 		r = sys_symlinkat(target, p.dir.fd, name);
-	return r < 0 ? r : adopt(c, &p, name, S_IFLNK | 0777, e);
+	return r != 0 ? r : adopt(c, &p, name, S_IFLNK | 0777, e);
 }
 
 int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char *newname, struct fuse_entry_param *e)
@@ -107,7 +107,7 @@ int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char 
 
 	if (r == 0)
 		r = draft_place_begin(c, newparent, &p);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (u.node->root != p.use.node->root)
 		return -EXDEV;
@@ -139,7 +139,7 @@ static int remove_name(struct call *c, fuse_ino_t parent, const char *name, int 
 
 	if (r == 0)
 		r = sys_fstatat(p.dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	others = hold_others(p.dir.fd, name, &st);
 	node = draft_node_leaving(p.use.nodes, p.use.node->root, p.dir.fd, name, &st);
@@ -228,7 +228,7 @@ int draft_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t
 	r = draft_use_begin(c, newparent, &q);
 	if (r == 0)
 		r = draft_place_begin(c, parent, &p);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (p.use.node->root != q.node->root)
 		return -EXDEV; /* another version: mv(1) copies */

@@ -10,8 +10,6 @@
  *     number may come back: then the new file gets a node of its own that inherits nlookup, with another generation,
  *     by which the kernel tells the two apart (fuse_stale_inode in fs/fuse/inode.c).
  *   - A descriptor is never closed while the node has users.
- *   - With a writeback cache the kernel believes nobody else about size and times of a file it knows. So a file that another mount changes has
- *     a node for each state (size, mtime) it was seen in, and once more another when we come to serve its draft: FOREIGN nodes are never written.
  *
  * Finding the backing file races with renames: name and parent are copied under `lock` and used without it. Whoever
  * then meets another inode, or nothing, tries once more under `renames`, which is held around each renameat2 until
@@ -251,18 +249,6 @@ bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node)
 	return gone || draft_is_gone(node->top->draft);
 }
 
-void draft_node_set_foreign(struct draft_nodes *n, const struct draft_node *node, bool foreign)
-{
-	SCOPED_LOCK(&n->lock);
-
-	node->root->foreign = foreign;
-}
-
-fuse_ino_t draft_node_number(const struct draft_node *node)
-{
-	return is_root(node) ? node->ino : node_make(NODE_DRAFT, node->backing);
-}
-
 /* ---- what the kernel remembers ---- */
 
 static void set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name, struct trash *t)
@@ -286,30 +272,14 @@ static bool is_named(const struct draft_node *node, const struct draft_node *par
 }
 
 /* Does the node in the table stand for another file than the one found now with its inode number? */
-static bool is_another(const struct draft_node *node, const struct draft_node *root, const struct stat *st)
+static bool is_another(const struct draft_node *node, const struct draft_node *root, mode_t type)
 {
 	bool lost = !node->parent && node->fd < 0;
 
-	return node->root != root || node->backing != st->st_ino || node->type != (st->st_mode & S_IFMT) || lost;
+	return node->root != root || node->type != type || lost;
 }
 
-static uint64_t mix(uint64_t h, uint64_t value)
-{
-	h = (h ^ value) * 0x9e3779b97f4a7c15ULL;
-	return h ^ (h >> 29);
-}
-
-static fuse_ino_t number_of(const struct draft_node *root, const struct stat *st)
-{
-	uint64_t state;
-
-	if (!root->foreign || !S_ISREG(st->st_mode))
-		return node_make(NODE_DRAFT, st->st_ino);
-	state = mix(mix(mix(0, st->st_ino), (uint64_t)st->st_size), (uint64_t)timespec_ns(st->st_mtim));
-	return node_make(NODE_FOREIGN, state >> (64 - NODE_VALUE_BITS));
-}
-
-static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t ino, const struct stat *st,
+static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t ino, mode_t type,
 	struct draft_node *replaces, struct draft_node **ret)
 {
 	struct draft_node *node = calloc(1, sizeof(*node));
@@ -318,8 +288,7 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 	if (!node)
 		return -ENOMEM;
 	node->ino = ino;
-	node->backing = st->st_ino;
-	node->type = st->st_mode & S_IFMT;
+	node->type = type;
 	node->fd = -1;
 	node->generation = 1;
 	r = map64_put(n->map, ino, node);
@@ -344,19 +313,20 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 static int find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st,
 	struct draft_node **ret, struct trash *t)
 {
-	fuse_ino_t ino = number_of(root, st);
+	fuse_ino_t ino = node_make(NODE_DRAFT, st->st_ino);
+	mode_t type = st->st_mode & S_IFMT;
 	struct draft_node *node = map64_get(n->map, ino), *made;
 	int r;
 
 	if ((uint64_t)st->st_ino >> NODE_VALUE_BITS)
 		return -EOVERFLOW;
-	if (node && !is_another(node, root, st)) {
+	if (node && !is_another(node, root, type)) {
 		*ret = node;
 		return 0;
 	}
 	if (node && node->fd >= 0)
 		return -EIO; /* we hold that inode, yet it is another: not on a sound file system */
-	r = add_node(n, root, ino, st, node, &made);
+	r = add_node(n, root, ino, type, node, &made);
 	if (r < 0)
 		return r;
 	settle(n, node, t);
@@ -373,7 +343,7 @@ static void fill_entry(const struct draft_node *node, const struct stat *st, str
 		.attr_timeout = TIMEOUT_DRAFT,
 		.entry_timeout = TIMEOUT_DRAFT,
 	};
-	e->attr.st_ino = draft_node_number(node);
+	e->attr.st_ino = node->ino;
 }
 
 int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const char *name, const struct stat *st,
@@ -449,7 +419,7 @@ static bool is_stale(int r)
 
 static int check_same(const struct draft_node *node, const struct stat *st)
 {
-	return st->st_ino == node->backing && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
+	return node_make(NODE_DRAFT, st->st_ino) == node->ino && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
 }
 
 /* Writes the path of node to the end of buffer: from the root, or from the nearest ancestor with a descriptor. Under
@@ -692,7 +662,7 @@ fuse_ino_t draft_node_parent(struct draft_nodes *n, const struct draft_node *nod
 {
 	SCOPED_LOCK(&n->lock);
 
-	return draft_node_number(node->parent ? node->parent : node);
+	return node->parent ? node->parent->ino : node->ino;
 }
 
 /* ---- names that change ---- */
@@ -707,7 +677,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 
 	pthread_mutex_lock(&n->lock);
 	node = map64_get(n->map, node_make(NODE_DRAFT, st->st_ino));
-	if (node && is_another(node, root, st))
+	if (node && is_another(node, root, st->st_mode & S_IFMT))
 		node = NULL; /* remembered is a file of long ago */
 	if (node) {
 		node->users++;

@@ -22,8 +22,7 @@ struct draft_top {
 };
 
 struct draft_node {
-	fuse_ino_t ino;             /* the key; DRAFT | st_ino, FOREIGN | a state's number, or VERSION | id for a root */
-	ino_t backing;              /* st_ino; not of roots */
+	fuse_ino_t ino;             /* the key; DRAFT | st_ino, or VERSION | id for a root */
 	uint64_t generation;        /* tells two files apart that had one inode number, while the kernel still knows the first */
 	mode_t type;                /* S_IFMT bits */
 	struct draft_top *top;      /* of the root */
@@ -37,7 +36,6 @@ struct draft_node {
 	int fd;                     /* lock; O_PATH, or -1; a root's is borrowed from the draft */
 	bool replaced;              /* lock; another file took the inode number: no longer in the table */
 	bool gone;                  /* lock; roots: committed or discarded */
-	bool foreign;               /* lock; roots: another mount changes it, and this one has a writeback cache */
 };
 
 /* max_dir_fds: descriptors that may be kept for directories. */
@@ -52,11 +50,6 @@ int draft_node_get(struct draft_nodes *n, fuse_ino_t ino, struct draft_node **re
 int draft_node_root(struct draft_nodes *n, const struct draft_top *top, struct draft_node **ret);
 void draft_node_put(struct draft_nodes *n, struct draft_node *node); /* NULL is fine */
 bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node); /* its version was committed or discarded */
-
-/* Does another mount change the version of the node? To be said before names in it are remembered, where there is a writeback cache. */
-void draft_node_set_foreign(struct draft_nodes *n, const struct draft_node *node, bool foreign);
-/* The inode number that users see. */
-fuse_ino_t draft_node_number(const struct draft_node *node);
 
 /* A name was seen (in parent, which is in use): counts one lookup of the node and fills *e, timeouts too. */
 int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const char *name, const struct stat *st,

@@ -18,8 +18,9 @@ int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret)
 	auto_read struct catalog_conn *conn = NULL;
 	int r = registry_read_begin(fs->registry, &conn);
 
-	if (r == 0)
-		r = catalog_dir_get(conn, node_dir_id(ino), &d);
+	if (r < 0)
+		return r;
+	r = catalog_dir_get(conn, node_dir_id(ino), &d);
 	if (r < 0)
 		return r;
 	if (d.hidden)
@@ -85,8 +86,9 @@ static int find_dir(struct fs *fs, int64_t parent, const char *name, struct cata
 	auto_read struct catalog_conn *conn = NULL;
 	int r = registry_read_begin(fs->registry, &conn);
 
-	if (r == 0)
-		r = catalog_dir_find(conn, parent, name, &d);
+	if (r < 0)
+		return r;
+	r = catalog_dir_find(conn, parent, name, &d);
 	if (r < 0)
 		return r;
 	if (d.hidden)

@@ -71,7 +71,7 @@ static int link_getattr(struct call *c, fuse_ino_t ino, struct stat *st, double 
 	r = registry_read_begin(c->fs->registry, &conn);
 	if (r == 0)
 		r = catalog_dir_get(conn, w.model_id, &dir);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	link_entry(ino, &dir, w.number, w.set_ns ? w.set_ns : dir.mtime_ns, &e);
 	*st = e.attr;

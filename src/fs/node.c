@@ -43,7 +43,6 @@ int node_ops_of(struct fs *fs, fuse_ino_t ino, const struct node_ops **ret)
 		*ret = &link_ops;
 		return 0;
 	case NODE_DRAFT:
-	case NODE_FOREIGN:
 		*ret = &draft_ops;
 		return 0;
 	}
@@ -108,8 +107,9 @@ static int version_path(struct fs *fs, int64_t version_id, char *out, size_t siz
 	{
 		auto_read struct catalog_conn *conn = NULL;
 		int r = registry_read_begin(fs->registry, &conn);
-		if (r == 0)
-			r = catalog_version_get(conn, version_id, &v);
+		if (r < 0)
+			return r;
+		r = catalog_version_get(conn, version_id, &v);
 		if (r < 0)
 			return r;
 	}
@@ -156,7 +156,6 @@ int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size)
 	case NODE_BEST:
 	case NODE_ALIAS:
 	case NODE_DRAFT:
-	case NODE_FOREIGN:
 		break;
 	}
 	return -EOPNOTSUPP;

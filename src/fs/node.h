@@ -7,7 +7,6 @@
  *   VERSION  versions.id, draft or committed   FILE     files.id of an entry in a committed version (its `inode`)
  *   LATEST   model id     BEST  model id       ALIAS    aliases.id
  *   DRAFT    st_ino of the backing file
- *   FOREIGN  a file in a draft that another mount changes, in one state (draft_table.c); only with a writeback cache
  *
  * A handler in ops.c makes a `struct call`, asks the class, replies once, and turns the sign of errors there and nowhere else. */
 #ifndef MINTFS_FS_NODE_H
@@ -17,7 +16,7 @@
 #include <fuse_lowlevel.h>
 #include <mintfs/registry.h>
 
-enum node_tag { NODE_SPECIAL, NODE_DIR, NODE_VERSION, NODE_FILE, NODE_LATEST, NODE_BEST, NODE_ALIAS, NODE_DRAFT, NODE_FOREIGN };
+enum node_tag { NODE_SPECIAL, NODE_DIR, NODE_VERSION, NODE_FILE, NODE_LATEST, NODE_BEST, NODE_ALIAS, NODE_DRAFT };
 #define NODE_VALUE_BITS 60
 #define NODE_ROOT FUSE_ROOT_ID
 #define NODE_VERSIONS_JSON 2
@@ -105,7 +104,6 @@ struct open_file {
 	fuse_ino_t ino;
 	bool writable;
 	bool is_draft;
-	bool uncached;        /* each read is to see what the file holds then: another mount writes it */
 	int64_t version_id;   /* of the draft */
 	ino_t backing_ino;
 	int path_fd;          /* O_PATH of the same file for draft_file_closed, owned; -1: none (not writable) */
@@ -134,7 +132,6 @@ void draft_nodes_gone(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse
 struct registry *fs_registry(struct fs *fs);
 struct log *fs_log(struct fs *fs);
 bool fs_is_read_only(const struct fs *fs);
-bool fs_has_writeback(const struct fs *fs); /* the kernel keeps what is written, and believes nobody else about sizes and times of files it knows */
 struct draft_nodes *fs_draft_nodes(struct fs *fs);
 uid_t fs_owner_uid(const struct fs *fs); /* who mounted: owns generated files and links */
 gid_t fs_owner_gid(const struct fs *fs);

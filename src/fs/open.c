@@ -47,7 +47,7 @@ int open_file_begin(struct fs *fs, const struct open_file *proto, struct fuse_fi
 		fs->opens.first = e;
 	}
 	fi->fh = (uint64_t)(uintptr_t)&e->file;
-	fi->direct_io = proto->text != NULL || proto->uncached;   /* each open of a text reads it as it was then */
+	fi->direct_io = proto->text != NULL;                      /* each open reads the text as it was then */
 	fi->keep_cache = proto->text == NULL && !proto->is_draft; /* what is committed never changes */
 	return 0;
 }
@@ -123,4 +123,15 @@ void open_wait_writers(struct fs *fs, int64_t version_id, int ms)
 		if (pthread_cond_timedwait(&t->released, &t->lock, &until) != 0)
 			break; /* a real writer: the registry will say so */
 	}
+}
+
+bool open_has_writer(struct fs *fs, fuse_ino_t ino)
+{
+	SCOPED_LOCK(&fs->opens.lock);
+
+	for (const struct open_entry *e = fs->opens.first; e; e = e->next) {
+		if (e->file.node == ino && e->file.writable)
+			return true;
+	}
+	return false;
 }

@@ -130,7 +130,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = (l = malloc(sizeof *l)) ? 0 : -ENOMEM;
 	if (r == 0 && ops->opendir)
 		r = ops->opendir(&c, ino, fi);
-	if (r < 0) {
+	if (r != 0) {
 		free(l);
 		call_fail(&c, ino, r);
 		return;

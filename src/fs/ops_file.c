@@ -175,25 +175,36 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 	fuse_reply_err(req, r == -ENOSYS ? EOPNOTSUPP : -r);
 }
 
-/* The kernel asks for SEEK_DATA and SEEK_HOLE only. Of a draft's file that it caches it may hold pages, or a whole new end, that have not reached the file below:
- * who copied by what that one says would lose them. ENOSYS is for good, and the kernel then says of every file that it is data to its end. */
+/* As if there were no holes. */
+static off_t seek_in_data(off_t size, off_t off, int whence)
+{
+	if (off >= size) {
+		errno = ENXIO;
+		return -1;
+	}
+	return whence == SEEK_DATA ? off : size;
+}
+
+static off_t seek_in_cached(int fd, off_t off, int whence)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? -1 : seek_in_data(st.st_size, off, whence);
+}
+
+/* The kernel asks for SEEK_DATA and SEEK_HOLE only. What a mapping has stored in a hole of a file that the kernel caches reaches us when it pleases: who
+ * copied by the holes of the file below would lose it. So there are none as long as there may be such a mapping. */
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	const struct open_file *of = open_file_of(fi);
 	off_t r;
 
-	if (of->is_draft && of->backing_id == 0) {
-		fuse_reply_err(req, ENOSYS);
-		return;
-	}
-	if (of->fd >= 0) {
+	if (of->fd < 0)
+		r = seek_in_data((off_t)of->text_len, off, whence);
+	else if (of->backing_id == 0 && open_has_writer(fuse_req_userdata(req), ino))
+		r = seek_in_cached(of->fd, off, whence);
+	else
 		r = lseek(of->fd, off, whence);
-	} else if ((uint64_t)off >= of->text_len) {
-		errno = ENXIO;
-		r = -1;
-	} else {
-		r = whence == SEEK_DATA ? off : (off_t)of->text_len;
-	}
 	if (r < 0)
 		fuse_reply_err(req, errno);
 	else

@@ -62,6 +62,17 @@ static void begin_serving(void *arg)
 		fs->ready(fs->ready_arg);
 }
 
+/* Open files of trainers are open files here, and each open draft takes two: before the registry takes up those it finds. */
+static void raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
 int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 {
 	struct fs *fs = calloc(1, sizeof *fs);
@@ -70,6 +81,7 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 
 	if (!fs)
 		return fault_set(f, ENOMEM, "cannot prepare the drive: out of memory");
+	raise_file_limit();
 	end_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, &fs->old_signals);
 	fs->read_only = o->read_only;
@@ -127,7 +139,6 @@ void fs_registry_event(const struct registry_event *e, void *arg)
 struct registry *fs_registry(struct fs *fs) { return fs->registry; }
 struct log *fs_log(struct fs *fs) { return fs->log; }
 bool fs_is_read_only(const struct fs *fs) { return fs->read_only || registry_read_only(fs->registry); }
-bool fs_has_writeback(const struct fs *fs) { return fs->writeback; }
 struct draft_nodes *fs_draft_nodes(struct fs *fs) { return fs->draft_nodes; }
 uid_t fs_owner_uid(const struct fs *fs) { return fs->uid; }
 gid_t fs_owner_gid(const struct fs *fs) { return fs->gid; }
@@ -149,7 +160,8 @@ static void want(struct fuse_conn_info *conn, unsigned cap, bool on)
 }
 
 /* Not wanted, and why:
- *   WRITEBACK_CACHE   where there is passthrough: it would switch it off
+ *   WRITEBACK_CACHE   it would switch passthrough off; and without passthrough: what was written would be lost if the daemon is killed, while the kernel
+ *                     believes nobody else about size and times of a file it knows: not us of versions.json, not another mount of its draft
  *   CACHE_SYMLINKS    the target of `latest` depends on who asks
  *   EXPORT_SUPPORT    a draft's nodes cannot be found again once the kernel forgot them
  *   HANDLE_KILLPRIV   there is nothing to kill; see channel.c for its better successor
@@ -166,7 +178,6 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 #else
 	atomic_store(&fs->channel.passthrough, direct);
 #endif
-	fs->writeback = !direct && !fs->read_only;
 	log_info(fs->log, "data path: %s%s", direct ? "passthrough" : "by the daemon: ", direct ? "" : fs->passthrough.reason);
 	conn->max_write = MAX_WRITE;
 	if (conn->max_readahead > MAX_READAHEAD)
@@ -180,22 +191,11 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_READDIRPLUS, true);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
-	want(conn, FUSE_CAP_WRITEBACK_CACHE, fs->writeback);
+	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, false);
 	want(conn, FUSE_CAP_EXPORT_SUPPORT, false);
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
 	want(conn, FUSE_CAP_DONT_MASK, false);
-}
-
-/* Open files of trainers are open files here. */
-static void raise_file_limit(void)
-{
-	struct rlimit l;
-
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
 }
 
 static int add_options(const struct fs *fs, struct fuse_args *args)
@@ -305,7 +305,6 @@ int fs_serve(struct fs *fs, struct registry *reg, struct fault *f)
 {
 	int r;
 
-	raise_file_limit();
 	fs->registry = reg;
 	r = draft_nodes_new(fs, &fs->draft_nodes);
 	if (r < 0) {

@@ -81,6 +81,7 @@ void open_table_release(struct fs *fs, struct open_table *t); /* ends what the k
 /* close() does not wait for RELEASE: waits up to ms until no file of the version is open for writing, so that a commit right after the last close is
  * not refused as busy. */
 void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
+bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */
 
 /* ---- ops_dir.c ---- */
 void listings_release(struct fs *fs); /* ends what the kernel never released */
@@ -109,7 +110,6 @@ struct fs {
 	struct notify *notify;
 
 	/* fixed while it serves */
-	bool writeback; /* from INIT on */
 	struct registry *registry;
 	struct fuse_session *session;
 	struct draft_nodes *draft_nodes;

@@ -150,7 +150,7 @@ static int versions_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *
 	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC))
 		return call_refuse(c, &versions_ops, ino);
 	r = current(c->fs, true, &s);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	struct open_file proto = {.fd = -1, .path_fd = -1, .ino = ino, .text = s.text, .text_len = s.len};
 	r = open_file_begin(c->fs, &proto, fi);

@@ -100,6 +100,12 @@ static void reply_bytes(struct call *c, const char *data, size_t len, size_t siz
 		fuse_reply_buf(c->req, data, len);
 }
 
+/* What ls -l asks for each name: told that there is no such thing here, it asks once. */
+static bool is_unknown_here(const char *name)
+{
+	return strncmp(name, "system.posix_acl_", 17) == 0 || strcmp(name, "security.selinux") == 0;
+}
+
 /* Asked at many an ls and write for names of others: those are answered without a look at anything. */
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
@@ -109,13 +115,13 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	auto_free char *value = NULL;
 
 	if (!own) {
-		fuse_reply_err(req, ENODATA);
+		fuse_reply_err(req, is_unknown_here(name) ? EOPNOTSUPP : ENODATA);
 		return;
 	}
 	int r = call_begin_at(&c, req, ino, NULL, &ops);
 	if (r == 0)
 		r = find_value(&c, ops, ino, own, &value);
-	if (r < 0)
+	if (r != 0)
 		call_fail(&c, ino, r);
 	else
 		reply_bytes(&c, value, strlen(value), size);

@@ -205,7 +205,7 @@ static void join(const struct parts *parts, size_t n, char c, char out[LAYOUT_PA
 	for (size_t i = 0; i < n; i++) {
 		if (i > 0)
 			*p++ = c;
-		memcpy(p, parts->at[i].text, parts->at[i].len);
+		memcpy(p, parts->at[i].text, parts->at[i].len); /* NOLINT(clang-analyzer-core.CallAndMessage): there are n parts */
 		p += parts->at[i].len;
 	}
 	*p = '\0';
@@ -368,7 +368,7 @@ int layout_parse(const char *text, struct layout_ref *ret_ref, struct fault *f)
 		if (r == 0)
 			r = parse_rest(child->text + child->len, ref.rest, sizeof(ref.rest), f);
 	}
-	if (r < 0)
+	if (r != 0)
 		return r;
 	fill_model(&parts, &place, &ref.model);
 	*ret_ref = ref;

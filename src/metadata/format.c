@@ -21,7 +21,7 @@
 #define TENSORS_HEADER_MAX 100000000u         /* what the safetensors library accepts */
 #define TENSORS_HEADER_READ_MAX (16u << 20)   /* a larger header is not read, only measured */
 
-int format_torn(const struct format_file *file, uint64_t at, const char *fmt, ...)
+int (format_torn)(const struct format_file *file, uint64_t at, const char *fmt, ...)
 {
 	char words[SCAN_PROBLEM_MAX + 120];
 	va_list ap;

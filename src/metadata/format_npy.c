@@ -120,7 +120,7 @@ static void read_type_text(const char *text, size_t len, struct item *ret)
 static int read_type(struct literal *l, struct item *ret);
 
 /* (name, type) or (name, type, shape); a name may be ('title', 'name'). */
-static int read_record_member(struct literal *l, struct item *ret)
+static int read_record_member(struct literal *l, struct item *ret) /* NOLINT(misc-no-recursion): to NESTING_MAX */
 {
 	const char *text;
 	size_t len;
@@ -145,7 +145,7 @@ static int read_record_member(struct literal *l, struct item *ret)
 	return 0;
 }
 
-static int read_type(struct literal *l, struct item *ret)
+static int read_type(struct literal *l, struct item *ret) /* NOLINT(misc-no-recursion): as above */
 {
 	struct item item = {0, false};
 	const char *text;

@@ -154,7 +154,7 @@ static int write_file(struct commit_work *w, const struct buf *text, struct stat
 	if (rc == 0)
 		rc = sys_fstat(fd, st);
 	int closed = sys_close(fd);
-	rc = rc < 0 ? rc : closed;
+	rc = rc != 0 ? rc : closed;
 	if (rc < 0)
 		sys_unlinkat(w->r->dirfd, w->generated_path, 0);
 	return rc;
@@ -185,7 +185,7 @@ int commit_write_metadata(struct commit_work *w)
 		rc = hash_text(&text, &e.blob);
 	if (rc == 0)
 		rc = write_file(w, &text, &st);
-	if (rc < 0)
+	if (rc != 0)
 		return refuse_system(w->f, rc, "%s cannot be written", METADATA_NAME);
 	e.size = (uint64_t)st.st_size;
 	e.blocks = (uint64_t)st.st_blocks;

@@ -356,7 +356,7 @@ static int find_committable(struct registry *r, int64_t version_id, struct catal
 	int rc = catalog_read_begin(r->catalog, &conn);
 	if (rc == 0)
 		rc = catalog_version_get(conn, version_id, v);
-	return rc < 0 ? refuse_system(f, rc, "cannot find the version") : 0;
+	return rc ? refuse_system(f, rc, "cannot find the version") : 0;
 }
 
 int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f)

@@ -70,7 +70,7 @@ int registry_version_attrs(struct registry *r, int64_t version_id, const struct 
 		rc = catalog_version_get(conn, version_id, &v);
 	if (rc == 0)
 		rc = catalog_version_text(conn, version_id, &text);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	rc = emit_version(conn, &v, &text, file, fn, arg);
 	catalog_version_text_release(&text);

@@ -23,7 +23,7 @@ static int has_names(struct draft *d, bool *ret)
 	take_fd(&fd);
 	*ret = false;
 	for (struct dirent *e; (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			*ret = true;
 	return 0;
 }
@@ -72,7 +72,7 @@ static int find_draft(struct registry *r, int64_t version_id, struct catalog_ver
 	if (rc == 0)
 		rc = catalog_version_get(conn, version_id, v);
 	catalog_read_end(conn);
-	if (rc < 0)
+	if (rc != 0)
 		return refuse_system(f, rc, "cannot find the version");
 	version_label(r, v->model_id, v->number, label);
 	if (v->state == CATALOG_COMMITTED)

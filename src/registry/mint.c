@@ -77,7 +77,7 @@ static int mint_write(struct catalog_conn *conn, void *arg)
 	int64_t run_id = 0;
 	if (rc == 0)
 		rc = catalog_run_add(conn, &j->run, &run_id);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	bool inherit = (dir.mode & S_ISGID) != 0;
 	j->v = (struct catalog_version){.model_id = j->model_id, .number = m.last_number, .state = CATALOG_DRAFT, .minted_ns = time_now_ns(), .uid = j->who->uid,
@@ -173,7 +173,7 @@ int registry_draft_get(struct registry *r, int64_t version_id, struct draft **re
 	if (rc == 0)
 		rc = catalog_version_get(conn, version_id, &v);
 	catalog_read_end(conn);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (v.state != CATALOG_DRAFT)
 		return -ENOENT;
@@ -207,7 +207,7 @@ int registry_draft_mount(struct registry *r, const struct catalog_version *v, st
 		rc = catalog_mount_get(conn, v->owner, &m);
 	if (rc == 0)
 		rc = registry_mount_alive(r, &m, &alive);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (!alive)
 		return -ENOENT;

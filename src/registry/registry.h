@@ -38,6 +38,10 @@ struct registry {
 int refuse(struct fault *f, enum registry_verdict v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* As refuse for VERDICT_SYSTEM: keeps a deeper sentence, adds strerror otherwise. error is -errno and is returned. */
 int refuse_system(struct fault *f, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__ /* as in mintfs/error.h */
+#define refuse(f, verdict, ...) ((void)(refuse)(f, verdict, __VA_ARGS__), -EINVAL)
+#define refuse_system(f, error, ...) ((void)(refuse_system)(f, error, __VA_ARGS__), -EIO)
+#endif
 
 void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t version_id, uint32_t number);
 /* "v3 of product/P001_all/mlstm", for sentences: of a long path the end, since the reason must fit behind it. out is always text. */

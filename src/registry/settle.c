@@ -41,7 +41,7 @@ static int judge(struct registry *r, struct live *l, const struct run_end *end, 
 	int rc = draft_is_empty(l->draft, &empty);
 	if (rc == 0 && !empty)
 		rc = draft_usage(l->draft, &files, &bytes, &has_model);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	s->what = SETTLE_KEEP;
 	if (empty)

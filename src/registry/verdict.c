@@ -40,7 +40,7 @@ int registry_verdict_errno(enum registry_verdict v) { return (unsigned)v < VERDI
 int registry_verdict_exit(enum registry_verdict v) { return (unsigned)v < VERDICTS ? verdicts[v].exit : 1; }
 const char *registry_verdict_name(enum registry_verdict v) { return (unsigned)v < VERDICTS ? verdicts[v].name : "unknown"; }
 
-int refuse(struct fault *f, enum registry_verdict v, const char *fmt, ...)
+int (refuse)(struct fault *f, enum registry_verdict v, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
@@ -51,7 +51,7 @@ int refuse(struct fault *f, enum registry_verdict v, const char *fmt, ...)
 	return -registry_verdict_errno(v);
 }
 
-int refuse_system(struct fault *f, int error, const char *fmt, ...)
+int (refuse_system)(struct fault *f, int error, const char *fmt, ...)
 {
 	if (!f)
 		return error;

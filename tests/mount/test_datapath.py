@@ -413,6 +413,7 @@ def test_another_mount_reads_a_draft_as_it_grows_and_goes_on_with_it(house, path
     with open(draft / "model.pth", "ab") as f:
         f.write(b"the last of the first")
     path.kill()
+    wait_until(lambda: os.stat(there / "model.pth").st_size == 321, 3, "the other mount sees the last write")
     with open(there / "model.pth", "ab") as f:
         f.write(b", and of the second")
     assert read(there / "model.pth") == bytes([300 % 256]) * 300 + b"the last of the first, and of the second"

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../../src/draft/inner.h"
+
 #define ENV_ID 42
 
 struct env {
@@ -51,6 +53,7 @@ static inline int env_setup(void **state)
 	e->store = open(e->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(e->store >= 0);
 	assert_int_equal(drafts_open(e->store, true, NULL, env_count_quiet, e, &e->ds, &e->f), 0);
+	e->ds->hashing.size_min = 1; /* the tests' files are small */
 	assert_int_equal(drafts_make(e->ds, ENV_ID, geteuid(), getegid(), 0755), 0);
 	assert_int_equal(draft_get(e->ds, ENV_ID, &e->d), 0);
 	e->root = sys_reopen(draft_root(e->d), O_RDONLY | O_DIRECTORY);

@@ -719,6 +719,21 @@ static void test_whoever_comes_first_to_a_draft_left_over_all_can_write_it(void 
 	}
 }
 
+/* A lookup may have read the row just before the commit, and come to the directory just after it went. */
+static void test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_version v = mint(x, make_path(x, "product/P001_all/mlstm"), "next"), lost = mint(x, v.model_id, "next");
+	struct live *l;
+	put(x, v.id, "model.pth", "weights");
+	commit_ok(x, v.id);
+	assert_false(exists(x, "drafts/%lld", v.id));
+	assert_int_equal(live_adopt(x->r->live, &v, &l), -ESTALE); /* v still says draft */
+	live_remove(x->r->live, lost.id);
+	assert_int_equal(drafts_remove(x->r->drafts, lost.id), 0);
+	assert_int_equal(live_adopt(x->r->live, &lost, &l), -ENOENT);
+}
+
 /* ---- read-only ---- */
 
 static void test_a_store_opened_read_only_is_read_and_nothing_else(void **state)
@@ -892,6 +907,7 @@ int main(void)
 		T(test_sixty_four_mints_at_once_get_sixty_four_dense_numbers),
 		T(test_a_draft_committed_and_discarded_at_once_is_one_or_the_other),
 		T(test_whoever_comes_first_to_a_draft_left_over_all_can_write_it),
+		T(test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost),
 		T(test_a_store_opened_read_only_is_read_and_nothing_else),
 		T(test_the_command_line_commits_what_a_dead_daemon_left),
 		T(test_a_second_mount_is_never_taken_for_dead),

@@ -1,7 +1,7 @@
 /* Who is in a run, and what happens at its end: sections 3 and 4 of the design, with real processes. */
 #include "registry_env.h"
 
-#include "../../src/registry/registry.h"
+#include "../../src/registry/live.h"
 
 #include <mintfs/caller.h>
 
@@ -284,6 +284,51 @@ static void test_an_open_file_holds_the_end_of_a_run_up(void **state)
 	wait_until_noticed(x, other);
 	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
 	draft_file_closed(d, st.st_ino, true, -1);
+	draft_put(d);
+	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
+	family_end(&f);
+}
+
+struct gate { pthread_mutex_t mutex; };
+
+static void pass_gate(void *arg)
+{
+	struct gate *g = arg;
+	pthread_mutex_lock(&g->mutex);
+	pthread_mutex_unlock(&g->mutex);
+}
+
+static bool is_settling(struct fixture *x, int64_t version)
+{
+	auto_live struct live *l = live_find(x->r->live, version);
+	SCOPED_LOCK(&x->r->live->mutex);
+	return l->settling;
+}
+
+static void test_a_file_opened_between_the_end_of_a_run_and_its_judgement_holds_it_up(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct gate gate = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+	struct family f;
+	struct draft *d;
+	bool writable;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
+	pthread_mutex_lock(&gate.mutex);
+	for (int i = 0; i < 16; i++) /* more than there are threads for jobs */
+		assert_int_equal(workq_submit(x->r->jobs, pass_gate, &gate), 0);
+	ends(&f, trainer, 0);
+	WAIT_FOR(is_settling(x, v.id));
+	assert_int_equal(draft_file_opened(d, 1, false, "model.pth"), 0); /* somebody reads */
+	pthread_mutex_unlock(&gate.mutex);
+	registry_settle(x->r);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
+	draft_file_closed(d, 1, false, -1);
 	draft_put(d);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
 	family_end(&f);
@@ -584,6 +629,7 @@ int main(void)
 		T(test_a_killed_run_says_so_as_a_shell_would),
 		T(test_a_failed_draft_is_taken_up_again_by_its_shell),
 		T(test_an_open_file_holds_the_end_of_a_run_up),
+		T(test_a_file_opened_between_the_end_of_a_run_and_its_judgement_holds_it_up),
 		T(test_a_commit_that_met_a_busy_file_is_tried_again_at_the_next_close),
 		T(test_a_draft_of_empty_directories_is_discarded_at_the_end),
 		T(test_processes_with_one_run_id_share_one_draft),
