@@ -23,11 +23,7 @@ static int alias_row(struct sql_stmt *st, struct catalog_alias *ret)
 int catalog_alias_get(struct catalog_conn *conn, int64_t id, struct catalog_alias *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, ALIAS_COLUMNS "WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, ALIAS_COLUMNS "WHERE id = ?", id, &st);
 	return error ? error : alias_row(st, ret);
 }
 
@@ -108,12 +104,7 @@ int catalog_alias_set(struct catalog_conn *conn, const struct catalog_alias *a, 
 
 static int remove_alias(struct sql *db, int64_t id)
 {
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "DELETE FROM aliases WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	return sql_finish(st);
+	return sql_run_for(db, "DELETE FROM aliases WHERE id = ?", id);
 }
 
 int catalog_alias_drop(struct catalog_conn *conn, int64_t model_id, const char *name, int64_t at_ns, uid_t uid, const char *author)
@@ -143,12 +134,7 @@ static int find_only_event(struct sql *db, int64_t model_id, const char *name, i
 
 static int remove_event(struct sql *db, int64_t id)
 {
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "DELETE FROM alias_events WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	return sql_finish(st);
+	return sql_run_for(db, "DELETE FROM alias_events WHERE id = ?", id);
 }
 
 int catalog_alias_take_back(struct catalog_conn *conn, int64_t model_id, const char *name, int64_t since_ns, int64_t at_ns, uid_t uid, const char *author)

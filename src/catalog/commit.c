@@ -213,11 +213,7 @@ int catalog_version_commit(struct catalog_conn *conn, const struct catalog_commi
 int catalog_best(struct catalog_conn *conn, int64_t model_id, uint32_t *ret_number)
 {
 	auto_stmt struct sql_stmt *model = NULL, *st = NULL;
-	int error = sql_prepare(conn->db, "SELECT best_metric, best_mode FROM models WHERE id = ?", &model);
-	if (error)
-		return error;
-	sql_bind_int(model, model_id);
-	error = sql_first(model);
+	int error = sql_find(conn->db, "SELECT best_metric, best_mode FROM models WHERE id = ?", model_id, &model);
 	if (error)
 		return error;
 	switch (sql_int(model, 1)) {

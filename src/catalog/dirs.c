@@ -27,11 +27,7 @@ static int dir_row(struct sql_stmt *st, struct catalog_dir *ret)
 int catalog_dir_get(struct catalog_conn *conn, int64_t id, struct catalog_dir *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, DIR_COLUMNS "WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, DIR_COLUMNS "WHERE id = ?", id, &st);
 	return error ? error : dir_row(st, ret);
 }
 
@@ -113,12 +109,8 @@ int catalog_dir_update(struct catalog_conn *conn, const struct catalog_dir *d)
 static int dir_check_empty(struct catalog_conn *conn, int64_t id)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "SELECT EXISTS (SELECT 1 FROM dirs WHERE parent = ?1)"
-		" OR EXISTS (SELECT 1 FROM models WHERE id = ?1 AND last_number > 0) FROM dirs WHERE id = ?1", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, "SELECT EXISTS (SELECT 1 FROM dirs WHERE parent = ?1)"
+		" OR EXISTS (SELECT 1 FROM models WHERE id = ?1 AND last_number > 0) FROM dirs WHERE id = ?1", id, &st);
 	if (!error && sql_int(st, 0))
 		error = -ENOTEMPTY;
 	return error;
@@ -126,12 +118,7 @@ static int dir_check_empty(struct catalog_conn *conn, int64_t id)
 
 static int delete_by_id(struct catalog_conn *conn, const char *text, int64_t id)
 {
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, text, &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	return sql_finish(st);
+	return sql_run_for(conn->db, text, id);
 }
 
 int catalog_dir_remove(struct catalog_conn *conn, int64_t id)

@@ -41,11 +41,7 @@ static int file_row(struct sql_stmt *st, struct catalog_file *ret)
 int catalog_file_get(struct catalog_conn *conn, int64_t id, struct catalog_file *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, FILE_COLUMNS "WHERE f.id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, FILE_COLUMNS "WHERE f.id = ?", id, &st);
 	return error ? error : file_row(st, ret);
 }
 
@@ -83,11 +79,7 @@ int catalog_file_range(struct catalog_conn *conn, int64_t from, int64_t end, cat
 int catalog_file_target(struct catalog_conn *conn, int64_t id, char *out, size_t size)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "SELECT target FROM files WHERE id = ? AND type = 3", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, "SELECT target FROM files WHERE id = ? AND type = 3", id, &st);
 	if (error)
 		return error;
 	const char *target = sql_text(st, 0);
@@ -171,11 +163,7 @@ static int walk_entry(const struct catalog_file *file, void *arg)
 static int version_range(struct sql *db, int64_t version_id, int64_t *ret_first, int64_t *ret_top_end, int64_t *ret_end)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "SELECT first_child, n_children, n_entries FROM versions WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, version_id);
-	error = sql_first(st);
+	int error = sql_find(db, "SELECT first_child, n_children, n_entries FROM versions WHERE id = ?", version_id, &st);
 	if (error)
 		return error;
 	*ret_first = sql_int(st, 0);

@@ -29,11 +29,7 @@ static int model_row(struct sql_stmt *st, struct catalog_model *ret)
 int catalog_model_get(struct catalog_conn *conn, int64_t id, struct catalog_model *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, MODEL_COLUMNS "WHERE m.id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, MODEL_COLUMNS "WHERE m.id = ?", id, &st);
 	return error ? error : model_row(st, ret);
 }
 

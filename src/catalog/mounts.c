@@ -39,22 +39,13 @@ int catalog_mount_add(struct catalog_conn *conn, const struct catalog_mount *m, 
 int catalog_mount_get(struct catalog_conn *conn, int64_t id, struct catalog_mount *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, MOUNT_COLUMNS "WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, MOUNT_COLUMNS "WHERE id = ?", id, &st);
 	return error ? error : mount_row(st, ret);
 }
 
 int catalog_mount_remove(struct catalog_conn *conn, int64_t id)
 {
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "DELETE FROM mounts WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_finish(st);
+	int error = sql_run_for(conn->db, "DELETE FROM mounts WHERE id = ?", id);
 	return error || sql_changes(conn->db) ? error : -ENOENT;
 }
 

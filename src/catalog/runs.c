@@ -48,12 +48,8 @@ int catalog_run_update(struct catalog_conn *conn, const struct catalog_run *r)
 int catalog_run_get(struct catalog_conn *conn, int64_t id, struct catalog_run *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "SELECT id, key, boot_id, chain, uid, user, host, command, cwd, git_commit, git_dirty,"
-		" started_ns, ended_ns, exit_status FROM runs WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, "SELECT id, key, boot_id, chain, uid, user, host, command, cwd, git_commit, git_dirty,"
+		" started_ns, ended_ns, exit_status FROM runs WHERE id = ?", id, &st);
 	if (error)
 		return error;
 	struct catalog_run r = {

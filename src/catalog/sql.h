@@ -46,6 +46,9 @@ int sql_finish(struct sql_stmt *st); /* runs to the end */
 /* As sql_finish, for INSERT … RETURNING id. To the end, since constraints may be checked only there. */
 int sql_finish_id(struct sql_stmt *st, int64_t *ret_id);
 int sql_run(struct sql *db, const char *text);    /* prepare, finish; text is a literal */
+/* With one parameter, mostly an id: prepare, bind, then first (the row is in *ret, to be released) or finish. */
+int sql_find(struct sql *db, const char *text, int64_t id, struct sql_stmt **ret);
+int sql_run_for(struct sql *db, const char *text, int64_t id);
 int sql_script(struct sql *db, const char *text); /* several statements; any text */
 
 /* Columns of the row, from 0. */

@@ -314,6 +314,30 @@ int sql_run(struct sql *db, const char *text)
 	return error ? error : sql_finish(st);
 }
 
+int sql_find(struct sql *db, const char *text, int64_t id, struct sql_stmt **ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(db, text, &st);
+	if (error)
+		return error;
+	sql_bind_int(st, id);
+	error = sql_first(st);
+	if (error)
+		return error;
+	*ret = take_ptr(st);
+	return 0;
+}
+
+int sql_run_for(struct sql *db, const char *text, int64_t id)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(db, text, &st);
+	if (error)
+		return error;
+	sql_bind_int(st, id);
+	return sql_finish(st);
+}
+
 int sql_script(struct sql *db, const char *text)
 {
 	int code = sqlite3_exec(db->handle, text, NULL, NULL, NULL);

@@ -53,11 +53,7 @@ static void version_row(struct sql_stmt *st, struct catalog_version *ret)
 int catalog_version_get(struct catalog_conn *conn, int64_t id, struct catalog_version *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, VERSION_COLUMNS "WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, VERSION_COLUMNS "WHERE id = ?", id, &st);
 	if (!error)
 		version_row(st, ret);
 	return error;
@@ -80,11 +76,7 @@ int catalog_version_find(struct catalog_conn *conn, int64_t model_id, uint32_t n
 int catalog_version_text(struct catalog_conn *conn, int64_t id, struct catalog_version_text *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "SELECT author, message, reason, metrics_summary FROM versions WHERE id = ?", &st);
-	if (error)
-		return error;
-	sql_bind_int(st, id);
-	error = sql_first(st);
+	int error = sql_find(conn->db, "SELECT author, message, reason, metrics_summary FROM versions WHERE id = ?", id, &st);
 	if (error)
 		return error;
 	struct catalog_version_text t = {sql_dup(st, 0), sql_dup(st, 1), sql_dup(st, 2), sql_dup(st, 3)};

@@ -106,19 +106,6 @@ static int add_version(const struct version_info *v, void *arg)
 	return 0;
 }
 
-static void json_links(struct json_out *j, const struct links *links)
-{
-	json_key(j, "links");
-	json_array_begin(j);
-	for (size_t i = 0; i < links->n; i++) {
-		json_object_begin(j);
-		json_field_string(j, "name", links->v[i].name);
-		json_field_number(j, "version", links->v[i].number);
-		json_object_end(j);
-	}
-	json_array_end(j);
-}
-
 static int list_model(struct source *s, const struct source_ref *model, struct listing *l, struct fault *f)
 {
 	static const struct { const char *title; bool right; } columns[] = {{"VERSION", false}, {"STATE", false}, {"AGE", true}, {"SIZE", true}, {"FILES", true},
@@ -139,7 +126,7 @@ static int list_model(struct source *s, const struct source_ref *model, struct l
 	rc = source_versions(s, model, &q, add_version, l, f);
 	if (l->j) {
 		json_array_end(l->j);
-		json_links(l->j, &l->links);
+		json_field_links(l->j, &l->links);
 		json_object_end(l->j);
 	} else if (rc == 0 && l->n == 0) {
 		text_print(model->model);

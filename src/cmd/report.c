@@ -31,6 +31,19 @@ static void put_links(struct json_out *j, const struct links *links, uint32_t nu
 	json_array_end(j);
 }
 
+void json_field_links(struct json_out *j, const struct links *links)
+{
+	json_key(j, "links");
+	json_array_begin(j);
+	for (size_t i = 0; i < links->n; i++) {
+		json_object_begin(j);
+		json_field_string(j, "name", links->v[i].name);
+		json_field_number(j, "version", links->v[i].number);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
 void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links)
 {
 	json_field_string(j, "model", model);

@@ -10,6 +10,7 @@
 void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links);
 void json_field_time(struct json_out *j, const char *key, int64_t at_ns);
 void json_field_number(struct json_out *j, const char *key, uint32_t number); /* "v3", or null for 0 */
+void json_field_links(struct json_out *j, const struct links *links);               /* "links": [{"name", "version"}, …] */
 
 enum style state_style(enum catalog_state state);
 int64_t version_time(const struct catalog_version *v); /* of the commit, or of a draft's mint */

@@ -266,15 +266,7 @@ static void json_model(struct json_out *j, const struct model_info *m, const str
 	json_field_int(j, "drafts", m->n_drafts);
 	json_field_int(j, "size", (int64_t)m->size);
 	json_field_time(j, "changed", m->changed_ns);
-	json_key(j, "links");
-	json_array_begin(j);
-	for (size_t i = 0; i < links->n; i++) {
-		json_object_begin(j);
-		json_field_string(j, "name", links->v[i].name);
-		json_field_number(j, "version", links->v[i].number);
-		json_object_end(j);
-	}
-	json_array_end(j);
+	json_field_links(j, links);
 	json_object_end(j);
 }
 

@@ -24,7 +24,7 @@
 #define DRAFT_PATH_MAX (PATH_MAX - 1) /* bytes of the longest path that a system call takes, without its NUL */
 #define HASH_PENDING_MAX 64           /* files that wait for a background thread: each of them holds a descriptor */
 #define HASH_THREADS 2
-#define HASH_SIZE_MIN (256 * 1024) /* smaller files are hashed by the commit: handing them over would cost more than hashing them */
+#define HASH_SIZE_MIN ((off_t)256 * 1024) /* smaller files are hashed by the commit: handing them over would cost more than hashing them */
 
 /* A file to be hashed in the background. It belongs to whoever runs it or took it out of the queue. While it is attached to
  * its file (known_file.job) nobody has opened the file for writing since: that is what makes its result worth keeping. */

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define THREADS_MAX 4
+#define WORK_PER_THREAD (4u << 20) /* bytes, some 2 ms of hashing: for less it does not pay to start one */
+#define WORK_PER_FILE (32u << 10)  /* what opening a file costs, in bytes of hashing */
 #define AWAIT_NS 100000000LL        /* at least */
 #define AWAIT_NS_PER_MIB 4000000LL  /* 250 MiB/s */
 
@@ -123,18 +125,28 @@ static void hash_items(void *arg)
 	}
 }
 
+/* How many threads are worth their start, beside the calling one. */
+static unsigned helpers_for(const struct tree_hash *h)
+{
+	uint64_t work = 0, most = THREADS_MAX;
+
+	for (size_t i = 0; i < h->n; i++)
+		work += h->items[i].size + WORK_PER_FILE;
+	if (work < WORK_PER_THREAD)
+		return 0;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	most = cpus > 0 && (uint64_t)cpus < most ? (uint64_t)cpus : most;
+	most = h->n < most ? h->n : most;
+	uint64_t wanted = work / WORK_PER_THREAD;
+	return (unsigned)(wanted < most - 1 ? wanted : most - 1);
+}
+
 /* The calling thread hashes too, so this cannot fail. */
 static void run_threads(struct tree_hash *h)
 {
-	struct workq_options o = {.name = "mintfs-commit", .threads = THREADS_MAX};
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	struct workq_options o = {.name = "mintfs-commit", .threads = helpers_for(h)};
 	struct workq *q = NULL;
 
-	if (cpus < THREADS_MAX)
-		o.threads = cpus > 1 ? (unsigned)cpus : 1;
-	if (h->n < o.threads)
-		o.threads = (unsigned)h->n;
-	o.threads--;
 	if (o.threads > 0 && workq_new(&o, &q) == 0) {
 		for (unsigned i = 0; i < o.threads; i++)
 			workq_submit(q, hash_items, h);

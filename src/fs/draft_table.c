@@ -733,6 +733,7 @@ struct leftover {
 };
 struct leftovers {
 	const struct draft_node *root;
+	bool deep; /* names of directories at the top, or all others */
 	struct leftover *all;
 	size_t count, room;
 };
@@ -744,7 +745,7 @@ static bool collect(uint64_t key, void *value, void *arg)
 	struct leftover *bigger;
 	char *name;
 
-	if (node->root != l->root || !node->parent || node->nlookup == 0)
+	if (node->root != l->root || !node->parent || node->nlookup == 0 || l->deep == (node->parent == l->root && S_ISDIR(node->type)))
 		return true;
 	if (l->count == l->room) {
 		size_t room = l->room ? 2 * l->room : 64;
@@ -771,6 +772,8 @@ void draft_nodes_gone(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse
 	if (root) {
 		root->gone = true;
 		l.root = root;
+		map64_each(n->map, collect, &l); /* first: what is below these can be met by no path any more */
+		l.deep = true;
 		map64_each(n->map, collect, &l);
 	}
 	pthread_mutex_unlock(&n->lock);

@@ -1,7 +1,8 @@
 /* Tells the kernel what to forget after a commit or a discard.
  *
  * The kernel takes the locks of directories for it, which a process may hold that waits for an answer of ours: so this has a queue and a thread of its own,
- * and nothing ever waits for it. It follows that a caller may see its old entries for a moment after a commit: for at most their short timeouts, and
+ * and nothing ever waits for it. What a request itself has done is told only after its answer (notify_hold): whoever asked holds such a lock until
+ * then, and should the daemon be killed meanwhile, the two could wait for each other for ever, the thread in the kernel and the caller for its answer. It follows that a caller may see its old entries for a moment after a commit: for at most their short timeouts, and
  * what they lead to answers as committed. */
 #include "session.h"
 
@@ -21,6 +22,7 @@ struct notify {
 	pthread_mutex_t lock; /* the rest; never held while the kernel is told */
 	pthread_cond_t work;
 	struct item *head, *tail;
+	struct notify_hold *holds; /* threads whose events wait */
 	bool started, stopping, stopped;
 };
 
@@ -92,6 +94,51 @@ int notify_start(struct notify *n)
 	return -r;
 }
 
+/* Under the lock. */
+static void append(struct notify *n, struct item *it)
+{
+	if (n->head)
+		n->tail->next = it;
+	else
+		n->head = it;
+	n->tail = it;
+	pthread_cond_signal(&n->work);
+}
+
+/* The hold of the calling thread. Under the lock. */
+static struct notify_hold *find_hold(const struct notify *n)
+{
+	struct notify_hold *h = n->holds;
+
+	while (h && !pthread_equal(h->thread, pthread_self()))
+		h = h->next;
+	return h;
+}
+
+void notify_hold_begin(struct notify *n, struct notify_hold *h)
+{
+	SCOPED_LOCK(&n->lock);
+
+	*h = (struct notify_hold){.next = n->holds, .thread = pthread_self()};
+	n->holds = h;
+}
+
+void notify_hold_end(struct notify *n, struct notify_hold *h)
+{
+	struct notify_hold **p = &n->holds;
+	SCOPED_LOCK(&n->lock);
+
+	while (*p != h)
+		p = &(*p)->next;
+	*p = h->next;
+	while (h->first) {
+		struct item *it = h->first;
+		h->first = it->next;
+		it->next = NULL;
+		append(n, it);
+	}
+}
+
 void notify_version(struct notify *n, const struct registry_event *e)
 {
 	struct item *it = malloc(sizeof *it);
@@ -104,12 +151,13 @@ void notify_version(struct notify *n, const struct registry_event *e)
 		free(it);
 		return;
 	}
-	if (n->head)
-		n->tail->next = it;
-	else
-		n->head = it;
-	n->tail = it;
-	pthread_cond_signal(&n->work);
+	struct notify_hold *h = find_hold(n);
+	if (h) {
+		it->next = h->first;
+		h->first = it;
+	} else {
+		append(n, it);
+	}
 }
 
 void notify_stop_begin(struct notify *n)

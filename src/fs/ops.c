@@ -63,9 +63,12 @@ static void setattr_run(void *arg)
 {
 	auto_free struct setattr_job *j = arg;
 	const struct node_ops *ops;
+	struct notify *notify = j->c.fs->notify;
+	struct notify_hold hold;
 	struct stat st = {0};
 	double timeout = 0;
 
+	notify_hold_begin(notify, &hold);
 	open_wait_writers(j->c.fs, (int64_t)node_value(j->ino), RELEASE_WAIT_MS);
 	int r = node_ops_of(j->c.fs, j->ino, &ops);
 	if (r == 0)
@@ -73,6 +76,7 @@ static void setattr_run(void *arg)
 	if (r == 0)
 		errors_drop(&j->c.fs->errors, j->ino);
 	call_reply_attr(&j->c, j->ino, r, &st, timeout);
+	notify_hold_end(notify, &hold);
 }
 
 static bool is_commit(const struct node_ops *ops, fuse_ino_t ino, const struct stat *to, int to_set)
@@ -185,8 +189,12 @@ struct rmdir_job {
 static void rmdir_run(void *arg)
 {
 	auto_free struct rmdir_job *j = arg;
+	struct notify *notify = j->c.fs->notify;
+	struct notify_hold hold;
 
+	notify_hold_begin(notify, &hold);
 	call_reply_err(&j->c, j->parent, layout_ops.rmdir(&j->c, j->parent, j->name));
+	notify_hold_end(notify, &hold);
 }
 
 /* Only a guess at the name: what is no version after all is removed by a job as well as by a handler. */

@@ -63,6 +63,14 @@ struct notify;
 int notify_new(struct fs *fs, struct notify **ret);
 int notify_start(struct notify *n);
 void notify_version(struct notify *n, const struct registry_event *e); /* never blocks; does nothing unless started */
+/* While a hold of the calling thread lasts, what it causes is not told: from before a request is carried out until it is answered. */
+struct notify_hold {
+	struct notify_hold *next;
+	pthread_t thread;
+	struct item *first;
+};
+void notify_hold_begin(struct notify *n, struct notify_hold *h);
+void notify_hold_end(struct notify *n, struct notify_hold *h);
 void notify_stop_begin(struct notify *n); /* drops what is queued; the thread may still wait in the kernel */
 bool notify_stopped(struct notify *n);
 void notify_stop_end(struct notify *n);

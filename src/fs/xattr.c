@@ -167,13 +167,17 @@ static void setxattr_run(void *arg)
 {
 	auto_free struct setxattr_job *j = arg;
 	const struct node_ops *ops;
+	struct notify *notify = j->c.fs->notify;
+	struct notify_hold hold;
 
+	notify_hold_begin(notify, &hold);
 	if (node_tag(j->ino) == NODE_VERSION)
 		open_wait_writers(j->c.fs, (int64_t)node_value(j->ino), RELEASE_WAIT_MS);
 	int r = node_ops_of(j->c.fs, j->ino, &ops);
 	if (r == 0)
 		r = ops->setxattr ? ops->setxattr(&j->c, j->ino, j->name, j->value, j->size) : -EOPNOTSUPP;
 	call_reply_err(&j->c, j->ino, r);
+	notify_hold_end(notify, &hold);
 }
 
 static struct setxattr_job *new_job(const struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)

@@ -67,6 +67,18 @@ static int open_document(struct scan *s, const char *text, size_t len, struct fa
 	return 0;
 }
 
+/* The next member of the object that s is in: 1, 0 at its end, or -errno. */
+static int next_member(struct scan *s, struct scan_token *key, struct scan_token *value, struct fault *f)
+{
+	if (scan_next(s, key) < 0)
+		return fault_scan(f, s);
+	if (key->kind == SCAN_OBJECT_END)
+		return 0;
+	if (scan_next(s, value) < 0 || scan_skip(s, value) < 0)
+		return fault_scan(f, s);
+	return 1;
+}
+
 /* The members of the document that MintFS reads. A key that comes again replaces what was there. */
 struct parts {
 	struct scan_token metrics, best, inputs, description; /* kind SCAN_END: absent */
@@ -84,17 +96,12 @@ static int find_parts(const char *text, size_t len, struct parts *ret, struct fa
 
 	if (r < 0)
 		return r;
-	for (;;) {
-		if (scan_next(&s, &key) < 0)
-			return fault_scan(f, &s);
-		if (key.kind == SCAN_OBJECT_END)
-			break;
-		if (scan_next(&s, &value) < 0 || scan_skip(&s, &value) < 0)
-			return fault_scan(f, &s);
+	while ((r = next_member(&s, &key, &value, f)) > 0)
 		for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
 			if (scan_is(text, &key, wanted[i].name))
 				*wanted[i].place = value;
-	}
+	if (r < 0)
+		return r;
 	if (scan_next(&s, &key) < 0)
 		return fault_scan(f, &s);
 	*ret = p;
@@ -178,23 +185,20 @@ static int members_read(const char *text, const struct scan_token *object, struc
 {
 	struct scan s;
 	struct scan_token key, value;
+	int r;
 
 	scan_init(&s, text, object->start, object->end);
 	if (scan_next(&s, &key) < 0)
 		return fault_scan(f, &s);
-	for (;;) {
-		if (scan_next(&s, &key) < 0)
-			return fault_scan(f, &s);
-		if (key.kind == SCAN_OBJECT_END)
-			break;
-		if (scan_next(&s, &value) < 0 || scan_skip(&s, &value) < 0)
-			return fault_scan(f, &s);
+	while ((r = next_member(&s, &key, &value, f)) > 0) {
 		if (m->n == MEMBERS_MAX)
 			return fault_set(f, EFBIG, "metadata.json: more than %d metrics", MEMBERS_MAX);
-		int r = members_add(m, text, &key, &value);
+		r = members_add(m, text, &key, &value);
 		if (r < 0)
 			return fault_plain(f, -r);
 	}
+	if (r < 0)
+		return r;
 	members_unify(m);
 	return 0;
 }

@@ -366,6 +366,20 @@ def test_the_same_blob_in_many_versions_is_read_through_each(path):
         x.close()
 
 
+def test_a_daemon_killed_just_when_a_commit_is_done_ends_and_frees_who_waited(house, drive):
+    for _ in range(15):
+        v = drive.mint()
+        for k in range(30):
+            write(v / f"part_{k}", b"%d" % k)
+        told = len(drive.log_text())
+        committer = house.start(f"chmod a-w {v}")
+        wait_until(lambda: "committed" in drive.log_text()[told:], what="the commit")
+        drive.kill()
+        committer.wait(20)
+        drive.mount()
+        assert attr(v, "state") == "committed"
+
+
 # ---- modes ----
 
 
