@@ -115,9 +115,10 @@ static int mounted_on(const char *dir, char *type, size_t size)
 	return found;
 }
 
+/* Only by force is a connection cut on which somebody still waits. */
 static int unmount_stale(const char *dir)
 {
-	if (umount2(dir, MNT_DETACH) == 0)
+	if (umount2(dir, MNT_FORCE | MNT_DETACH) == 0)
 		return 0;
 	pid_t pid = fork();
 	if (pid == 0) {
