@@ -20,7 +20,7 @@
 
 #define CATALOG_NAME_MAX 256  /* with NUL */
 #define CATALOG_PATH_MAX 1536 /* with NUL; LAYOUT_PATH_MAX */
-#define CATALOG_FORMAT 1      /* user_version of the schema this program writes */
+#define CATALOG_FORMAT 2      /* user_version of the schema this program writes */
 
 struct catalog;
 struct catalog_conn; /* a connection in use: a reader's snapshot, or the writer's transaction */

@@ -1,4 +1,4 @@
-/* The schema, and the way from older ones to it.
+/* The schema of format 1, and the way from older formats to the present one: a new catalog takes the same steps (steps.c), so there is one schema, not two.
  *
  * Choices (docs/design/catalog.md has the reasons):
  *  - AUTOINCREMENT where an id may never be used again: node ids and draft directories are computed from them.
@@ -117,9 +117,6 @@ static const char VIEWS[] =
 	" LEFT JOIN blobs b ON b.id = f.blob"
 	" WHERE v.state IN (1, 2);";
 
-/* The steps from older formats; the first is to be written with format 2. */
-const struct schema_plan schema_current = {CATALOG_FORMAT, NULL, 0};
-
 static int add_first_dir(struct sql *db, bool root, const char *name, mode_t mode)
 {
 	auto_stmt struct sql_stmt *st = NULL;
@@ -143,6 +140,22 @@ static int set_format(struct sql *db, int format)
 	return sql_script(db, text);
 }
 
+/* Runs the steps that lead from `format` to the plan's, in their order, several of which may belong to one format. */
+static int run_steps(struct sql *db, const struct schema_plan *plan, int format)
+{
+	int reached = format;
+	for (size_t i = 0; i < plan->n_steps; i++) {
+		const struct schema_step *step = &plan->steps[i];
+		if (step->format <= format)
+			continue;
+		int error = step->format > reached + 1 ? -EPROTONOSUPPORT : sql_script(db, step->text);
+		if (error)
+			return error;
+		reached = step->format;
+	}
+	return reached == plan->format ? set_format(db, reached) : -EPROTONOSUPPORT;
+}
+
 int schema_create(struct sql *db)
 {
 	static const char *const modes[] = {"product", "store", "global"};
@@ -160,7 +173,7 @@ int schema_create(struct sql *db)
 	for (size_t i = 0; !error && i < ARRAY_SIZE(modes); i++)
 		error = add_first_dir(db, false, modes[i], 01777);
 	if (!error)
-		error = set_format(db, CATALOG_FORMAT);
+		error = run_steps(db, &schema_current, 1);
 	if (!error)
 		error = sql_run(db, "COMMIT");
 	return error ? error : sql_script(db, "PRAGMA journal_mode=WAL");
@@ -204,20 +217,6 @@ int schema_check(struct sql *db, int known, const char *where, int *ret_format, 
 			"this program knows up to %d): upgrade MintFS", where, format, known);
 	*ret_format = format;
 	return 0;
-}
-
-static int run_steps(struct sql *db, const struct schema_plan *plan, int format)
-{
-	for (size_t i = 0; i < plan->n_steps; i++) {
-		const struct schema_step *step = &plan->steps[i];
-		if (step->format != format + 1)
-			continue;
-		int error = sql_script(db, step->text);
-		if (error)
-			return error;
-		format = step->format;
-	}
-	return format == plan->format ? set_format(db, format) : -EPROTONOSUPPORT;
 }
 
 /* A backup made by VACUUM INTO, say, has no write-ahead log. */

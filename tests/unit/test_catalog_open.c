@@ -131,7 +131,7 @@ static void test_a_newer_format_is_refused_in_words(void **state)
 	write_sql(e, "PRAGMA user_version=7");
 	env_close(e);
 	struct catalog *c = NULL;
-	snprintf(expected, sizeof expected, "%s/catalog.db was made by a newer MintFS (format 7; this program knows up to 1): upgrade MintFS", e->dir);
+	snprintf(expected, sizeof expected, "%s/catalog.db was made by a newer MintFS (format 7; this program knows up to 2): upgrade MintFS", e->dir);
 	assert_int_equal(catalog_open(e->dirfd, false, NULL, &c, &f), -EPROTONOSUPPORT);
 	assert_string_equal(f.text, expected);
 	refused(e, true, EPROTONOSUPPORT, "newer MintFS");
@@ -157,40 +157,46 @@ static void test_a_catalog_upgraded_under_an_open_one_is_not_written_any_more(vo
 /* ---- upgrades ---- */
 
 static const struct schema_step STEPS[] = {
-	{2, "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT; INSERT INTO notes VALUES (1, 'two');"},
-	{3, "ALTER TABLE notes ADD COLUMN more TEXT; UPDATE notes SET more = text || ' three';"},
+	{1, "CREATE TABLE never (id INTEGER)"}, /* of a format that the catalog is past */
+	{CATALOG_FORMAT + 1, "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"},
+	{CATALOG_FORMAT + 1, "INSERT INTO notes VALUES (1, 'two');"},
+	{CATALOG_FORMAT + 2, "ALTER TABLE notes ADD COLUMN more TEXT; UPDATE notes SET more = text || ' three';"},
 };
-static const struct schema_plan TO_3 = {3, STEPS, 2};
+static const struct schema_plan LATER = {CATALOG_FORMAT + 2, STEPS, ARRAY_SIZE(STEPS)};
 
 static void test_an_older_format_is_upgraded_step_by_step(void **state)
 {
 	struct env *e = *state;
 	struct fault f = FAULT_INIT;
 	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
-	assert_int_equal(catalog_open_with(e->dirfd, true, NULL, &TO_3, &e->c, &f), -EROFS);
+	assert_int_equal(catalog_open_with(e->dirfd, true, NULL, &LATER, &e->c, &f), -EROFS);
 	assert_non_null(strstr(f.text, "older MintFS"));
 	for (int round = 0; round < 2; round++) { /* the second time there is nothing left to do */
-		assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &TO_3, &e->c, &f), 0);
-		assert_int_equal(env_sql_int(e, "PRAGMA user_version"), 3);
+		assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &LATER, &e->c, &f), 0);
+		assert_int_equal(env_sql_int(e, "PRAGMA user_version"), CATALOG_FORMAT + 2);
 		assert_int_equal(env_sql_int(e, "SELECT count(*) FROM notes WHERE more = 'two three'"), 1);
 		assert_int_equal(catalog_write(e->c, true, nothing, NULL), 0);
 		env_close(e);
 	}
-	refused(e, false, EPROTONOSUPPORT, "format 3");
+	char later[32];
+	snprintf(later, sizeof later, "format %d", CATALOG_FORMAT + 2);
+	refused(e, false, EPROTONOSUPPORT, later);
 }
 
 static void test_an_upgrade_that_fails_changes_nothing(void **state)
 {
 	struct env *e = *state;
-	static const struct schema_step broken[] = {{2, "CREATE TABLE notes (id INTEGER)"}, {3, "INSERT INTO nowhere VALUES (1)"}};
-	const struct schema_plan plan = {3, broken, 2}, gap = {3, broken, 1};
+	static const struct schema_step broken[] = {{CATALOG_FORMAT + 1, "CREATE TABLE notes (id INTEGER)"}, {CATALOG_FORMAT + 2, "INSERT INTO nowhere VALUES (1)"}};
+	const struct schema_plan plan = {CATALOG_FORMAT + 2, broken, 2}, gap = {CATALOG_FORMAT + 2, broken, 1};
+	char sentence[64];
+	snprintf(sentence, sizeof sentence, "cannot be upgraded from format %d to %d", CATALOG_FORMAT, CATALOG_FORMAT + 2);
 	struct fault f = FAULT_INIT;
 	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
 	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &plan, &e->c, &f), -EUCLEAN);
-	assert_non_null(strstr(f.text, "cannot be upgraded from format 1 to 3"));
+	assert_non_null(strstr(f.text, sentence));
 	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &gap, &e->c, &f), -EPROTONOSUPPORT); /* no step to 3 */
 	env_open(e);
-	assert_int_equal(env_sql_int(e, "PRAGMA user_version"), 1);
+	assert_int_equal(env_sql_int(e, "PRAGMA user_version"), CATALOG_FORMAT);
 	assert_int_equal(env_sql_int(e, "SELECT count(*) FROM sqlite_schema WHERE name = 'notes'"), 0);
 }
 
