@@ -9,13 +9,30 @@
 /* False: it has ended. One that cannot be watched, for want of descriptors say, counts as alive for ever: its draft waits for a person. */
 static bool watch(struct live_table *t, struct caller_process p) { return t->watch && caller_watch_add(t->watch, p) != -ESRCH; }
 
-/* The hold goes to the first living process from chain[from] on. */
+/* The run ended with chain[i]. */
+static void run_ended_with(struct live *l, unsigned i, int status)
+{
+	l->holder = i;
+	l->holder_gone = true;
+	if (status != 0)
+		l->status = status;
+}
+
+/* The hold goes to the first living process from chain[from] on. The ends of processes are not told in their order: a shell may be gone when its mkdir's end is
+ * heard of. It is passed over only if the run could have gone on without it. */
 static void hold_from(struct live_table *t, struct live *l, unsigned from)
 {
-	l->holder = from;
-	while (l->holder < l->n_chain && !watch(t, l->chain[l->holder]))
-		l->holder++;
-	l->holder_gone = l->holder >= l->n_chain;
+	unsigned i = from;
+	for (; i < l->n_chain && !watch(t, l->chain[i]); i++) {
+		bool seen = l->chain_ended & (1ULL << i), wrote = l->wrote_under & (1ULL << i);
+		int status = seen ? l->chain_status[i] : wrote ? -1 : 0;
+		if (wrote || status > 0) {
+			run_ended_with(l, i, status);
+			return;
+		}
+	}
+	l->holder = i;
+	l->holder_gone = i >= l->n_chain;
 }
 
 void live_hold_first(struct live_table *t, struct live *l)
@@ -32,14 +49,10 @@ void live_hold_first(struct live_table *t, struct live *l)
 
 static void holder_ended(struct live_table *t, struct live *l, int status)
 {
-	bool failed = status > 0;
-	if (!failed && !(l->wrote_under & (1ULL << l->holder))) {
+	if (status > 0 || l->wrote_under & (1ULL << l->holder))
+		run_ended_with(l, l->holder, status);
+	else
 		hold_from(t, l, l->holder + 1);
-		return;
-	}
-	l->holder_gone = true;
-	if (status != 0)
-		l->status = status;
 }
 
 /* ---- those who take part ---- */
@@ -73,11 +86,21 @@ bool live_run_over(const struct live *l)
 
 struct ended { struct live_table *t; struct caller_process p; int status; };
 
+static void note_chain_end(struct live *l, const struct ended *e)
+{
+	for (unsigned i = 0; i < l->n_chain; i++)
+		if (caller_same(l->chain[i], e->p)) {
+			l->chain_ended |= 1ULL << i;
+			l->chain_status[i] = e->status;
+		}
+}
+
 static bool process_ended_in(uint64_t key, void *value, void *arg)
 {
 	struct live *l = value;
 	struct ended *e = arg;
 	bool held = !l->holder_gone && l->holder < l->n_chain && caller_same(l->chain[l->holder], e->p), part = false;
+	note_chain_end(l, e);
 	for (unsigned i = 0; i < l->n_parts; i++)
 		if (l->parts[i].alive && caller_same(l->parts[i].process, e->p)) {
 			participant_ended(l, &l->parts[i], e->status);
@@ -142,14 +165,20 @@ static struct caller_process find_cover(const struct live *l, const struct calle
 	return (struct caller_process){0};
 }
 
-static void mark_written(struct live *l, const struct caller *c)
+/* The nearest of them may be the next holder: it is watched from now on, so that its status is known when it ends before that. */
+static void mark_written(struct live_table *t, struct live *l, const struct caller *c)
 {
+	bool nearest = true;
 	for (unsigned i = 0; i < l->n_chain; i++) {
 		bool under = caller_same(l->chain[i], c->self);
 		for (unsigned a = 0; !under && a < c->n_ancestors; a++)
 			under = caller_same(l->chain[i], c->ancestors[a]);
-		if (under)
-			l->wrote_under |= 1ULL << i;
+		if (!under)
+			continue;
+		l->wrote_under |= 1ULL << i;
+		if (nearest)
+			watch(t, l->chain[i]);
+		nearest = false;
 	}
 }
 
@@ -236,7 +265,7 @@ void live_joined(struct live *l, const struct registry_actor *who)
 	pthread_mutex_lock(&t->mutex);
 	unsigned part;
 	if (t->watch && !l->removed && (!l->settled || (reopened = take_up_again(t, l, &c))) && add_participant(t, l, &c, &part) == 0) {
-		mark_written(l, &c);
+		mark_written(t, l, &c);
 		note_recent(l, who->tid, part);
 		observe = !l->observed;
 		l->observed = true;

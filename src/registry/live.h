@@ -36,6 +36,8 @@ struct live {
 	unsigned holder;      /* index of the holder; n_chain: nobody */
 	bool holder_gone;
 	uint64_t wrote_under; /* bit i: chain[i] or a descendant of it wrote */
+	uint64_t chain_ended; /* bit i: chain[i] was seen to end … */
+	int chain_status[LIVE_CHAIN_MAX]; /* … so */
 	struct participant *parts;
 	unsigned n_parts, cap_parts;
 	struct { pid_t tid; unsigned part; } recent[LIVE_RECENT];

@@ -177,6 +177,38 @@ static void test_a_shell_that_mints_three_times_gets_three_versions(void **state
 	family_end(&f);
 }
 
+/* Ends are not always told in their order; a minter that outlives its script gives the same. */
+static void script_ends_before_its_mkdir(struct fixture *x, unsigned char status, int64_t model, int64_t other, struct catalog_version *ret)
+{
+	struct family f;
+	family_begin(&f);
+	int script = child_of(&f, -1), mkdir_ = child_of(&f, script);
+	*ret = mints(x, &f, mkdir_, model);
+	writes(x, &f, script, ret->id, "model.pth");
+	ends(&f, script, status);
+	WAIT_FOR(is_gone(f.pid[script]));
+	wait_until_noticed(x, other);
+	assert_int_equal(get(x, ret->id).state, CATALOG_DRAFT);
+	ends(&f, mkdir_, 0);
+	family_end(&f);
+}
+
+static void test_a_script_that_ended_before_its_mkdir_still_ends_the_run(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct catalog_version good, bad;
+	script_ends_before_its_mkdir(x, 0, model, other, &good);
+	WAIT_FOR(get(x, good.id).state == CATALOG_COMMITTED);
+	script_ends_before_its_mkdir(x, 4, model, other, &bad);
+	char *reason = NULL;
+	WAIT_FOR((reason = reason_of(x, bad.id)) != NULL);
+	assert_string_equal(reason, "failed: exit 4");
+	free(reason);
+	assert_int_equal(get(x, bad.id).state, CATALOG_DRAFT);
+}
+
 static void test_what_a_scripts_command_returns_is_the_scripts_business(void **state)
 {
 	struct fixture *x = *state;
@@ -624,6 +656,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_after_mkdir_the_shell_holds_the_draft_and_its_commands_find_it),
 		T(test_a_shell_that_mints_three_times_gets_three_versions),
+		T(test_a_script_that_ended_before_its_mkdir_still_ends_the_run),
 		T(test_what_a_scripts_command_returns_is_the_scripts_business),
 		T(test_a_run_is_over_when_the_last_process_that_wrote_has_ended),
 		T(test_a_killed_run_says_so_as_a_shell_would),
