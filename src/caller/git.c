@@ -14,6 +14,7 @@
  * - Every child is reaped: by us, or, where it does not even die of SIGKILL, by a thread left behind for that. */
 #include <mintfs/caller.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/privileges.h>
 #include <mintfs/util.h>
 
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -71,7 +71,7 @@ static bool become_user(uid_t uid, gid_t gid)
 		   syscall(CALL_SETRESUID, uid, uid, uid) < 0) {
 		return false;
 	}
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0;
+	return privileges_drop_all() == 0;
 }
 
 /* Standard input and error from nowhere, output to the pipe, nothing else. Both descriptors are moved out of the way

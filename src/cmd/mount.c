@@ -5,6 +5,7 @@
 
 #include <mintfs/cleanup.h>
 #include <mintfs/fs.h>
+#include <mintfs/privileges.h>
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
 
@@ -204,7 +205,10 @@ static int run_daemon(const struct mount_options *m, struct daemon *d, struct fa
 	char path[PATH_MAX + 16];
 	snprintf(path, sizeof path, "%s/mintfs.log", m->store);
 	const char *to = m->log_path ? m->log_path : m->foreground ? NULL : path;
-	int rc = log_open(to, m->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, &log, f);
+	int rc = privileges_drop();
+	if (rc < 0)
+		return fault_set(f, -rc, "cannot give up the privileges that a drive does not need: %s", strerror(-rc));
+	rc = log_open(to, m->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, &log, f);
 	if (rc < 0 && m->read_only && !m->log_path) /* a store that cannot be written is mounted without a log */
 		rc = 0;
 	if (rc == 0)

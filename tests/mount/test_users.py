@@ -147,6 +147,27 @@ def test_a_training_of_an_ordinary_user_commits_itself(house, drive):
     assert b'"user": "4001"' in read(drive / MODEL / "v1/metadata.json")
 
 
+KEPT = ("dac_override", "dac_read_search", "fowner", "chown", "fsetid", "kill", "setgid", "setuid", "linux_immutable", "sys_ptrace", "sys_admin", "lease")
+NUMBERS = {"chown": 0, "dac_override": 1, "dac_read_search": 2, "fowner": 3, "fsetid": 4, "kill": 5, "setgid": 6, "setuid": 7, "linux_immutable": 9, "sys_ptrace": 19,
+           "sys_admin": 21, "lease": 28}
+
+
+def statuses(pid):
+    """/proc/PID/status of each thread, as a dict."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status") as f:
+            yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def test_the_daemon_of_root_holds_only_the_capabilities_it_uses(drive):
+    mint_as(ANNA, drive)
+    allowed = sum(1 << NUMBERS[name] for name in KEPT)
+    for s in statuses(drive.pid):
+        for which in ("CapPrm", "CapEff", "CapBnd"):
+            assert int(s[which], 16) & ~allowed == 0, (which, s[which])
+        assert int(s["CapInh"], 16) == int(s["CapAmb"], 16) == 0 and s["NoNewPrivs"] == "1"
+
+
 # ---- a drive of one's own ----
 
 
@@ -188,6 +209,7 @@ def test_an_ordinary_user_makes_a_store_mounts_it_and_trains(house, nobody):
     assert t.do("open(p).read()", p=path / "model.pth") == "more"
     with refused(errno.EACCES):
         apart(os.listdir, d.at, uid=ANNA)
+    assert all(int(s["CapPrm"], 16) == 0 and s["NoNewPrivs"] == "0" for s in statuses(d.pid))  # fusermount3 unmounts it
     t.close()
     wait_until(lambda: apart(os.access, d / MODEL, os.R_OK, uid=nobody))
 

@@ -243,6 +243,19 @@ static void test_git_runs_as_the_user_with_nothing_of_the_daemon(void **state)
 		    "grep -qx GIT_TERMINAL_PROMPT=0 spied");
 }
 
+static void test_git_of_root_has_no_capability(void **state)
+{
+	struct place *p = *state;
+	char commit[65];
+	bool dirty;
+	if (geteuid() != 0)
+		skip();
+	run(p->tree, "echo '*.py filter=spy' >.gitattributes && git config filter.spy.clean 'grep ^Cap /proc/self/status >../spied; cat' && "
+		     "touch -d '2001-01-01' train.py");
+	assert_int_equal(caller_git_state(p->tree, 0, 0, commit, &dirty), 0);
+	run(p->top, "for set in CapInh CapPrm CapEff CapAmb; do grep -q \"^$set:.0000000000000000$\" spied || exit 1; done");
+}
+
 static void test_git_that_hangs_is_ended_with_all_its_children(void **state)
 {
 	struct place *p = *state;
@@ -313,6 +326,7 @@ int main(void)
 		TEST(test_hooks_and_fsmonitor_are_not_run),
 		TEST(test_work_tree_of_somebody_else_is_not_looked_at),
 		TEST(test_git_runs_as_the_user_with_nothing_of_the_daemon),
+		TEST(test_git_of_root_has_no_capability),
 		TEST(test_threads_ask_at_once_and_leave_no_child_and_no_descriptor),
 		TEST(test_git_that_hangs_is_ended_with_all_its_children),
 	};
