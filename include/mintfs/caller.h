@@ -48,6 +48,10 @@ int caller_parse_stat(const char *text, pid_t *ret_ppid, uint64_t *ret_start);
 /* Is the process alive (not a zombie) with this start time? */
 bool caller_alive(struct caller_process p);
 
+/* Is `group` one of the supplementary groups of thread tid, which acts as uid and gid? Asked while the thread waits for us: /proc/<tid>/status must show
+ * these ids, else another thread has got its number. false where it cannot be seen. (The group gid itself is not asked here.) */
+bool caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group);
+
 /* The cheapest identity: only the process of a thread. -ESRCH if it cannot be seen. */
 int caller_process_of(pid_t tid, struct caller_process *ret);
 

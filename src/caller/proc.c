@@ -116,6 +116,54 @@ int proc_parse_tgid(const char *status_text, pid_t *ret_tgid)
 	return 0;
 }
 
+/* The last of the four numbers behind a name: real, effective, saved, of the file system. */
+static int parse_fs_id(const char *status_text, const char *name, unsigned long *ret)
+{
+	const char *p = strstr(status_text, name);
+	if (!p)
+		return -EINVAL;
+	p += strlen(name);
+	for (int i = 0; i < 4; i++) {
+		char *end;
+		if (*p != '\t' || !isdigit((unsigned char)p[1]))
+			return -EINVAL;
+		errno = 0;
+		*ret = strtoul(p + 1, &end, 10);
+		if (errno || *ret > UINT32_MAX)
+			return -EINVAL;
+		p = end;
+	}
+	return *p == '\n' ? 0 : -EINVAL;
+}
+
+int proc_parse_ids(const char *status_text, uid_t *ret_fsuid, gid_t *ret_fsgid, const char **ret_groups)
+{
+	unsigned long uid, gid;
+	const char *groups = strstr(status_text, "\nGroups:\t");
+	if (!groups || parse_fs_id(status_text, "\nUid:", &uid) < 0 || parse_fs_id(status_text, "\nGid:", &gid) < 0)
+		return -EINVAL;
+	*ret_fsuid = (uid_t)uid;
+	*ret_fsgid = (gid_t)gid;
+	*ret_groups = groups + strlen("\nGroups:\t");
+	return 0;
+}
+
+/* Each number is followed by a blank; one that the end of the buffer has cut is not. */
+bool proc_groups_have(const char *groups, gid_t group)
+{
+	while (isdigit((unsigned char)*groups)) {
+		char *end;
+		errno = 0;
+		unsigned long n = strtoul(groups, &end, 10);
+		if (*end != ' ' && *end != '\n')
+			return false;
+		if (!errno && n == group)
+			return true;
+		groups = end + (*end == ' ');
+	}
+	return false;
+}
+
 /* Which argument of call `number` is the path of a directory to make; -1: it is no such call. */
 static int mkdir_path_argument(long number)
 {

@@ -37,6 +37,9 @@ ssize_t proc_read(pid_t pid, const char *name, char *buf, size_t size);
 /* Parsers of NUL-terminated text; -EINVAL. */
 int proc_parse_stat(const char *text, struct proc_stat *ret);
 int proc_parse_tgid(const char *status_text, pid_t *ret_tgid); /* the line "Tgid:" of /proc/<tid>/status */
+/* The lines "Uid:", "Gid:" and "Groups:" of it: what a file system sees. *ret_groups: the numbers behind "Groups:", up to the end of the line. */
+int proc_parse_ids(const char *status_text, uid_t *ret_fsuid, gid_t *ret_fsgid, const char **ret_groups);
+bool proc_groups_have(const char *groups, gid_t group); /* groups: as of proc_parse_ids */
 enum proc_call proc_parse_syscall(const char *text, uint64_t *ret_path /* of MKDIR: where the caller keeps it */);
 
 /* The stat of a process (pid: of a thread group). -ESRCH if it cannot be seen. */
