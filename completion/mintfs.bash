@@ -13,11 +13,12 @@ _mintfs_options()
 	show | status) echo --store --json --color --help ;;
 	diff) echo --all --store --json --color --help ;;
 	alias) echo --delete --history --store --json --color --help ;;
+	watch) echo --from --exec --once --store --json --help ;;
 	path) echo --relative --store --json --help ;;
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status alias path version help'
+_mintfs_commands='init mount umount commit discard list log show diff status alias path watch version help'
 
 _mintfs()
 {
@@ -41,7 +42,7 @@ _mintfs()
 		[[ $command == mount ]] && mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other debug log=' -- "$cur")
 		return
 		;;
-	-m | --message | -n | --number) return ;;
+	-m | --from | --exec | --message | -n | --number) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_mintfs_options "$command")" -- "$cur")
@@ -53,7 +54,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | alias | path)
+	commit | discard | list | log | show | diff | alias | path | watch)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

@@ -252,6 +252,54 @@ int catalog_mount_remove(struct catalog_conn *conn, int64_t id);
 typedef int catalog_mount_fn(const struct catalog_mount *m, void *arg);
 int catalog_mount_list(struct catalog_conn *conn, catalog_mount_fn *fn, void *arg);
 
+/* ---- events: what happened, told by the tables themselves ---- */
+/* kind: minted, committed, discarded, retired, failed (a draft whose reason was found), alias, ran, updated, not updated … text: author, message, reason, or the alias' name; NULL. */
+struct catalog_event { int64_t id, at_ns; const char *kind; int64_t model_id; uint32_t number; const char *text; };
+typedef int catalog_event_fn(const struct catalog_event *e, void *arg); /* borrowed */
+int catalog_event_list(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_event_fn *fn, void *arg); /* id > after, in order; at most limit */
+int catalog_event_last(struct catalog_conn *conn, int64_t *ret_id); /* 0: none yet */
+
+/* ---- processes: their runs and updates, and what their nodes are bound to ---- */
+enum catalog_process_kind { CATALOG_PROCESS_RUN, CATALOG_PROCESS_UPDATE };
+enum catalog_process_state { CATALOG_PROCESS_RUNNING, CATALOG_PROCESS_DONE, CATALOG_PROCESS_REFUSED, CATALOG_PROCESS_FAILED, CATALOG_PROCESS_ENDED /* interrupted */ };
+struct catalog_process_run { /* texts borrowed when added; owned when got (catalog_process_run_release) */
+	int64_t id, process_id, version_id;
+	enum catalog_process_kind kind;
+	enum catalog_process_state state;
+	int64_t started_ns, ended_ns;
+	double sum, sum_before; /* NaN: none */
+	char *author, *host, *reason;
+};
+enum catalog_step_kind { CATALOG_STEP_TRAIN, CATALOG_STEP_NODE };
+enum catalog_step_state { CATALOG_STEP_WAITING, CATALOG_STEP_RUNNING, CATALOG_STEP_DONE, CATALOG_STEP_FAILED, CATALOG_STEP_KEPT /* its result of before stands */,
+	CATALOG_STEP_NOT_ADOPTED, CATALOG_STEP_SKIPPED };
+struct catalog_process_step { /* texts as above (catalog_process_step_release) */
+	enum catalog_step_kind kind;
+	unsigned place;        /* within its kind, from 0 */
+	char *name;            /* of the node or the model */
+	int64_t dataset_id, model_id, before_id; /* versions: the data; the model that is used, or was made (0: not yet); what a training shall replace */
+	enum catalog_step_state state;
+	int64_t started_ns, ended_ns;
+	int exit_status;       /* wait status; -1: it did not end */
+	double weight, score;  /* score: NaN where there is none */
+	char *result, *output, *reason;
+};
+struct catalog_process_binding { char *node; int64_t dataset_id, model_id; double score, weight; char *result; int64_t run_id; };
+int catalog_process_run_add(struct catalog_conn *conn, const struct catalog_process_run *r, int64_t *ret_id);
+int catalog_process_run_end(struct catalog_conn *conn, const struct catalog_process_run *r); /* state, ended_ns, sums, reason */
+int catalog_process_run_get(struct catalog_conn *conn, int64_t id, struct catalog_process_run *ret);
+void catalog_process_run_release(struct catalog_process_run *r);
+typedef int catalog_process_run_fn(const struct catalog_process_run *r, void *arg);
+int catalog_process_run_list(struct catalog_conn *conn, int64_t process_id, unsigned limit, catalog_process_run_fn *fn, void *arg); /* newest first */
+int catalog_process_step_put(struct catalog_conn *conn, int64_t run_id, const struct catalog_process_step *s); /* adds or replaces */
+typedef int catalog_process_step_fn(const struct catalog_process_step *s, void *arg);
+int catalog_process_step_list(struct catalog_conn *conn, int64_t run_id, catalog_process_step_fn *fn, void *arg); /* trainings, then nodes, by place */
+void catalog_process_step_release(struct catalog_process_step *s);
+int catalog_process_bindings_clear(struct catalog_conn *conn, int64_t process_id);
+int catalog_process_binding_put(struct catalog_conn *conn, int64_t process_id, const struct catalog_process_binding *b);
+typedef int catalog_process_binding_fn(const struct catalog_process_binding *b, void *arg); /* borrowed */
+int catalog_process_binding_list(struct catalog_conn *conn, int64_t process_id, catalog_process_binding_fn *fn, void *arg); /* by node */
+
 /* Counts for `mintfs status`. */
 struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs; uint64_t logical_bytes, stored_bytes; };
 int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret);

@@ -17,7 +17,7 @@ struct command {
 	int (*run)(const struct command *self, int argc, char **argv); /* argv[0] is the command's name; returns the exit code */
 };
 
-extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path,
+extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path, cmd_watch,
 	cmd_version, cmd_help;
 extern const struct command *const commands[]; /* NULL at the end; in the order of help */
 
