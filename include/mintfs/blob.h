@@ -46,7 +46,7 @@ struct blob_item {
 };
 
 /* Takes in all items, or fails; a failure may leave some (unreferenced) blobs. Items with equal ids are fine. Order: what is not there
- * is synced (each file, or with many one syncfs), then linked, then the directories are synced - also for contents that were there, since another process may be in
+ * is written, then linked, then the directories are synced (docs/design/blob.md: by how many calls) - also for contents that were there, since another process may be in
  * the midst of the same. A blob there of another size than item->size is damaged: it is replaced. A blob that is not sealed may be the file of some draft, which can still
  * be written to: unless it is the item's own file, it is replaced by a private copy. So a version is best put in one batch.
  * -EBUSY: the file has not item->size bytes. -EINVAL: not a plain file; equal ids of different sizes. -ENOSPC, -EIO, … with the file named. */

@@ -24,6 +24,7 @@ int sys_pwrite_full(int fd, const void *data, size_t len, off_t off);
 int sys_fsync(int fd);
 int sys_fdatasync(int fd);
 int sys_syncfs(int fd);
+int sys_write_range(int fd); /* all bytes of the file handed to the disk and taken (sync_file_range); neither its size nor the disk's own cache is synced */
 int sys_ftruncate(int fd, off_t size);
 int sys_fallocate(int fd, int mode, off_t off, off_t len);
 int sys_fstat(int fd, struct stat *st);

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 static const char *const wrapper_names[] = {
-	"openat", "openat_beneath", "reopen", "close", "pread", "pwrite", "fsync", "fdatasync", "syncfs",
+	"openat", "openat_beneath", "reopen", "close", "pread", "pwrite", "fsync", "fdatasync", "syncfs", "write_range",
 	"ftruncate", "fallocate", "fstat", "fstatat", "fchmod", "fchownat", "utimensat", "mkdirat", "unlinkat",
 	"renameat2", "linkat", "symlinkat", "readlinkat", "mknodat", "statvfs", "readdir", "lock",
 	"set_immutable", "probe_writers",

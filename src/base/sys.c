@@ -143,6 +143,13 @@ int sys_syncfs(int fd)
 	return status(syncfs(fd));
 }
 
+int sys_write_range(int fd)
+{
+	INJECT("write_range");
+	/* the three together mean WB_SYNC_ALL: no page is passed over (fs/sync.c) */
+	return status(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+}
+
 int sys_ftruncate(int fd, off_t size)
 {
 	int r;

@@ -262,6 +262,7 @@ int blob_store_open_local(int dirfd, bool create, struct log *log, struct blob_s
 	s->dir = sys_openat(dirfd, "blobs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (s->dir < 0)
 		return fault_set(f, -s->dir, "blobs/: cannot be opened: %s", blob_error_text(-s->dir));
+	s->way = local_has_journal(s->dir) ? LOCAL_JOURNAL : LOCAL_CHOOSE;
 	local_temp_sweep(s);
 	*ret = &take_ptr(s)->base;
 	return 0;

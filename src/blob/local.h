@@ -1,5 +1,5 @@
 /* The local implementation's own page: local.c (open, look, read, remove), local_put.c (taking a batch in),
- * local_temp.c (private copies, made under a temporary name).
+ * local_sync.c (how it becomes durable), local_temp.c (private copies, made under a temporary name).
  *
  * Three states of a name in blobs/ matter, and the first line of defence of "a committed byte never changes" is to tell
  * them apart:
@@ -23,9 +23,12 @@
 #define LOCAL_MODE 0444                     /* of a sealed blob */
 #define LOCAL_TRIES 4 /* of what another process may spoil: each failure means that somebody else got ahead */
 
+enum local_way { LOCAL_CHOOSE, LOCAL_EACH, LOCAL_ALL, LOCAL_JOURNAL }; /* of syncing: local_sync.c */
+
 struct local_store {
 	struct blob_store base;
-	int dir; /* blobs/, read-only descriptor */
+	int dir;            /* blobs/, read-only descriptor */
+	enum local_way way; /* LOCAL_JOURNAL where there is one, else LOCAL_CHOOSE: each batch does; tests set the others */
 };
 
 static inline struct local_store *local_store(struct blob_store *s) { return (struct local_store *)s; }
@@ -40,6 +43,14 @@ int local_look(const struct local_store *s, const char *name, uint64_t size, enu
 
 /* Does the inode carry the immutable flag? false where that cannot be told. */
 bool local_is_immutable(int fd);
+
+/* local_sync.c */
+bool local_has_journal(int dir);
+/* How to sync n files (or directories) that hold so many bytes; up to each_max of them may be synced one by one. Never LOCAL_CHOOSE. */
+enum local_way local_sync_way(const struct local_store *s, size_t n, size_t each_max, uint64_t bytes);
+/* All names in these directories of blobs/, and blobs/ itself. fs: a descriptor of the file system that was opened before
+ * the names were made: a failed syncfs is told once to each descriptor (syncfs(2)). */
+int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, int fs, struct fault *f);
 
 int local_put_batch(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f);
 

@@ -4,15 +4,16 @@
  *   1. sort by id, so that each content is looked at once and each directory is visited once;
  *   2. look: what is there and sound needs no bytes moved. Of the rest, check the files and let the kernel start
  *      writing them;
- *   3. sync the bytes (or, with few files, just before each link);
+ *   3. write the bytes: one syncfs, or each file just before its link (local_sync.c);
  *   4. link, or copy where a link cannot be had or trusted (local_temp.c);
- *   5. sync every directory that holds a name of the batch, and blobs/ itself, which may have got new directories. Also
+ *   5. sync the directories that hold a name of the batch, and blobs/ itself, which may have got new directories. Also
  *      for contents that were there: another process may have linked them a moment ago and not have come to its own
  *      step 5 yet.
  *
  * Invariants
- * 1. A name in blobs/ never leads to bytes that were not synced before.
- * 2. At most four descriptors are open at a time, however large the batch.
+ * 1. A name in blobs/ never leads to bytes that the disk has not taken before. After a power cut it leads to bytes that
+ *    are there: they were flushed before (fsync, syncfs), or the journal's commit that carries the name flushes them first.
+ * 2. At most five descriptors are open at a time, however large the batch.
  * 3. A failure leaves blobs that nobody refers to, and no temporary name. Linked files still belong to their draft,
  *    whose owner may write to them; that is why such a name is "shared" for everybody else (local.h), and replaced by a
  *    private copy when its content comes again. The draft itself knows its inode and takes it as its own. */
@@ -26,9 +27,8 @@
 #include <mintfs/util.h>
 #include <string.h>
 
-/* Up to this many files are synced one by one, more by one syncfs. fsync costs each file a flush of the disk (0.1 to 10
- * ms) but waits for nothing else; syncfs costs one flush, but waits for all that other trainers have just written,
- * gigabytes perhaps. A usual version has 3 to 20 files: those get fsync, at worst a third of a second on a slow disk. */
+/* Up to this many files are synced one by one where others write much, more by one syncfs all the same. A usual version
+ * has 3 to 20 files. */
 #define SYNC_EACH_MAX 32
 
 struct put {
@@ -41,7 +41,8 @@ struct batch {
 	const struct local_store *s;
 	struct put *puts; /* sorted by id, each id once */
 	size_t n;
-	bool sync_each;
+	enum local_way way; /* of their bytes */
+	int fs;             /* a descriptor of its own, so that no other batch is told of our syncfs's errors */
 	struct fault *f;
 };
 
@@ -98,9 +99,8 @@ static int sort_batch(struct batch *b, struct blob_item *items, size_t n)
 	return 0;
 }
 
-/* Has a write to this file been lost? The error of a syncfs is told once to each descriptor, so that of two threads
- * with one descriptor only one learns of it, and not of which file (mm/filemap.c, errseq_t; syncfs(2)). Each file
- * remembers its own; asking costs nothing once its pages are clean. */
+/* Has a write to this file been lost? The error of a syncfs is told once to each descriptor, and not of which file it is
+ * (mm/filemap.c, errseq_t; syncfs(2)). Each file remembers its own; asking costs nothing once its pages are clean. */
 static int lost_write(int fd)
 {
 	if (sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) == 0)
@@ -111,7 +111,7 @@ static int lost_write(int fd)
 /* One syncfs for all. Its error does not say which file it is about; the files do. */
 static int sync_all(const struct batch *b, size_t waiting)
 {
-	int r = sys_syncfs(b->s->dir);
+	int r = sys_syncfs(b->fs);
 
 	if (r == 0)
 		return 0;
@@ -126,10 +126,10 @@ static int sync_all(const struct batch *b, size_t waiting)
 	return fault_set(b->f, -r, "blobs/: %zu files cannot be written to the disk: %s", waiting, blob_error_text(-r));
 }
 
-/* Steps 2 and 3. Writing is started early because fsync then finds little left to do: on ext4 it takes a third of the
- * time, for all files land in one commit of the journal. */
+/* Steps 2 and 3. Writing is started early: the disk gets all files at once, and fsync then finds little left to do. */
 static int look_and_sync(struct batch *b)
 {
+	uint64_t bytes = 0;
 	size_t waiting = 0;
 	int r;
 
@@ -151,10 +151,12 @@ static int look_and_sync(struct batch *b)
 			return fd;
 		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: failures show when it is synced */
 		b->puts[i].place = true;
+		bytes += item->size;
 		waiting++;
 	}
-	b->sync_each = waiting <= SYNC_EACH_MAX;
-	return b->sync_each ? 0 : sync_all(b, waiting);
+	if (waiting > 0)
+		b->way = local_sync_way(b->s, waiting, SYNC_EACH_MAX, bytes);
+	return b->way == LOCAL_ALL ? sync_all(b, waiting) : 0;
 }
 
 /* Takes away what stands in the way of a rename over the name: the immutable flag of a blob that is damaged or has a
@@ -278,7 +280,7 @@ static int place(const struct batch *b, struct put *p)
 
 	if (fd < 0)
 		return fd;
-	r = b->sync_each ? sys_fsync(fd) : lost_write(fd);
+	r = b->way == LOCAL_EACH ? sys_fsync(fd) : b->way == LOCAL_JOURNAL ? sys_write_range(fd) : lost_write(fd);
 	if (r < 0)
 		return item_fault(b->f, p->item, r, "cannot be written to the disk");
 	r = -EAGAIN;
@@ -290,29 +292,18 @@ static int place(const struct batch *b, struct put *p)
 	return r < 0 ? item_fault(b->f, p->item, r, "cannot be stored") : 0;
 }
 
-static int sync_dir(const struct batch *b, const char *name)
+static int sync_names(const struct batch *b)
 {
-	auto_close int fd = sys_openat(b->s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	int r = fd < 0 ? fd : sys_fsync(fd);
+	uint8_t shards[LOCAL_SHARDS];
+	size_t n = 0;
 
-	return r < 0 ? fault_set(b->f, -r, "blobs/%s: cannot be synced: %s", name, blob_error_text(-r)) : 0;
-}
-
-static int sync_dirs(const struct batch *b)
-{
 	for (size_t i = 0; i < b->n; i++) {
 		uint8_t shard = b->puts[i].item->id.sha256[0];
-		char name[3];
-		int r;
 
-		if (i > 0 && b->puts[i - 1].item->id.sha256[0] == shard)
-			continue;
-		hex_encode(&shard, 1, name);
-		r = sync_dir(b, name);
-		if (r < 0)
-			return r;
+		if (n == 0 || shards[n - 1] != shard)
+			shards[n++] = shard;
 	}
-	return sync_dir(b, ".");
+	return local_sync_names(b->s, shards, n, b->fs, b->f);
 }
 
 static int run_batch(struct batch *b, struct blob_item *items, size_t n)
@@ -325,7 +316,7 @@ static int run_batch(struct batch *b, struct blob_item *items, size_t n)
 		if (b->puts[i].place)
 			r = place(b, &b->puts[i]);
 	if (r == 0)
-		r = sync_dirs(b);
+		r = sync_names(b);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++)
@@ -337,9 +328,17 @@ static int run_batch(struct batch *b, struct blob_item *items, size_t n)
 
 int local_put_batch(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f)
 {
-	struct batch b = {.s = local_store(s), .f = f};
-	int r = run_batch(&b, items, n);
+	struct batch b = {.s = local_store(s), .f = f, .fs = -1};
+	int r;
 
+	if (b.s->way == LOCAL_CHOOSE || b.s->way == LOCAL_ALL) {
+		b.fs = sys_openat(b.s->dir, ".", O_RDONLY | O_DIRECTORY, 0);
+		if (b.fs < 0)
+			return fault_set(f, -b.fs, "blobs/: cannot be opened: %s", blob_error_text(-b.fs));
+	}
+	r = run_batch(&b, items, n);
 	free(b.puts);
+	if (b.fs >= 0)
+		close(b.fs);
 	return r;
 }

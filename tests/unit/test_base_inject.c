@@ -112,6 +112,7 @@ static void test_every_wrapper_can_be_made_to_fail(void **state)
 	FAILS("fsync", sys_fsync(fd));
 	FAILS("fdatasync", sys_fdatasync(fd));
 	FAILS("syncfs", sys_syncfs(fd));
+	FAILS("write_range", sys_write_range(fd));
 	FAILS("ftruncate", sys_ftruncate(fd, 0));
 	FAILS("fallocate", sys_fallocate(fd, 0, 0, 1));
 	FAILS("fstat", sys_fstat(fd, &st));

@@ -176,6 +176,7 @@ static void test_full_reads_are_short_only_at_the_end(void **state)
 	assert_int_equal(sys_fsync(fd), 0);
 	assert_int_equal(sys_fdatasync(fd), 0);
 	assert_int_equal(sys_syncfs(fd), 0);
+	assert_int_equal(sys_write_range(fd), 0);
 }
 
 static int link_all_kinds(int dir)

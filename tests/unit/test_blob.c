@@ -1,6 +1,7 @@
 /* The contract of the content-addressed store, run over every implementation of it, and the hashing that all of them
  * share. Only what the door promises is used here; what is special to the local store stands in test_blob_local.c. */
 #include "blob_env.h"
+#include "local.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,8 +13,25 @@ static int open_local(int dirfd, struct blob_store **ret)
 	return blob_store_open_local(dirfd, true, NULL, ret, NULL);
 }
 
+/* As where it would sync otherwise. */
+static int open_way(int dirfd, enum local_way way, struct blob_store **ret)
+{
+	int r = open_local(dirfd, ret);
+
+	if (r == 0)
+		local_store(*ret)->way = way;
+	return r;
+}
+
+static int open_each(int dirfd, struct blob_store **ret) { return open_way(dirfd, LOCAL_EACH, ret); }
+static int open_all(int dirfd, struct blob_store **ret) { return open_way(dirfd, LOCAL_ALL, ret); }
+static int open_journal(int dirfd, struct blob_store **ret) { return open_way(dirfd, LOCAL_JOURNAL, ret); }
+
 static const struct implementation implementations[] = {
 	{"local", open_local},
+	{"local, file by file", open_each},
+	{"local, by syncfs", open_all},
+	{"local, by the journal", open_journal},
 };
 
 /* ---- names and hashing ---- */

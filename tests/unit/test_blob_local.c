@@ -1,6 +1,7 @@
 /* What is special to the store in a directory: linking instead of copying, sealing, distrust of what is not sealed,
  * copies where no link can be had; and every system call of a put made to fail in turn. */
 #include "blob_env.h"
+#include "local.h"
 
 #include <dirent.h>
 #include <linux/stat.h>
@@ -12,6 +13,12 @@ static int open_local(int dirfd, struct blob_store **ret)
 }
 
 static const struct implementation local = {"local", open_local};
+
+/* How the store is to sync from now on, whatever lies below it. */
+static void set_way(struct env *e, enum local_way way)
+{
+	local_store(e->store)->way = way;
+}
 
 static void blob_path(const struct blob_id *id, char out[80])
 {
@@ -364,7 +371,8 @@ static void test_without_tmpfile_a_named_temporary_does(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(refusals); i++) {
 		struct blob_item first = put_seeded(e->src, "first", i, 5000), second = put_seeded(e->src, "second", i, 5000);
 
-		assert_put(e->store, &first, 1);
+		set_way(e, LOCAL_EACH);
+	assert_put(e->store, &first, 1);
 		sys_fault_arm("openat", 1, refusals[i], false); /* the first openat of a put that copies is that with O_TMPFILE */
 		assert_put(e->store, &second, 1);
 		sys_fault_arm(NULL, 0, 0, false);
@@ -380,6 +388,7 @@ static void test_a_full_disk_is_told_with_the_name_of_the_file(void **state)
 	struct blob_item first = put_seeded(e->src, "first", 1, 5000);
 	struct blob_item second = put_seeded(e->src, "checkpoint_best.pth", 1, 5000);
 
+	set_way(e, LOCAL_EACH);
 	assert_put(e->store, &first, 1);
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
 		struct fault f = FAULT_INIT;
@@ -404,14 +413,17 @@ static void test_no_name_appears_before_its_bytes_are_safe(void **state)
 		snprintf(names[i], sizeof names[i], "f%u", i);
 		items[i] = put_seeded(e->src, names[i], i, 100);
 	}
-	sys_fault_arm("fsync", 1, EIO, true);
-	assert_int_equal(blob_put_batch(e->store, items, 3, NULL), -EIO); /* few files: each is synced */
-	assert_int_equal(count_blobs(e->store), 0);
-	sys_fault_arm("syncfs", 1, EIO, true);
-	assert_int_equal(blob_put_batch(e->store, items, 40, NULL), -EIO); /* many: the file system is */
-	assert_int_equal(count_blobs(e->store), 0);
-	sys_fault_arm("fsync", 1, EIO, true);
-	assert_int_equal(blob_put_batch(e->store, items, 40, NULL), -EIO); /* what fails now is a directory */
+	static const struct { enum local_way way; const char *call; } ways[] = {{LOCAL_EACH, "fsync"}, {LOCAL_ALL, "syncfs"}, {LOCAL_JOURNAL, "write_range"}};
+
+
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		set_way(e, ways[i].way);
+		sys_fault_arm(ways[i].call, 1, EIO, true);
+		assert_int_equal(blob_put_batch(e->store, items, 40, NULL), -EIO);
+		assert_int_equal(count_blobs(e->store), 0);
+	}
+	sys_fault_arm("fsync", 1, EIO, true); /* of the journal: what fails now is names */
+	assert_int_equal(blob_put_batch(e->store, items, 40, NULL), -EIO);
 	assert_int_equal(count_blobs(e->store), 40);
 	sys_fault_arm(NULL, 0, 0, false);
 	assert_put(e->store, items, 40);
@@ -422,6 +434,7 @@ static void test_a_copy_takes_the_name_only_when_its_bytes_are_safe(void **state
 	struct env *e = *state;
 	struct blob_item first = put_seeded(e->src, "first", 1, 5000), second = put_seeded(e->src, "second", 1, 5000);
 
+	set_way(e, LOCAL_EACH);
 	assert_put(e->store, &first, 1);
 	sys_fault_arm("fsync", 2, EIO, false); /* of the second file, then of the copy */
 	assert_int_equal(blob_put_batch(e->store, &second, 1, NULL), -EIO);
@@ -464,16 +477,55 @@ static void test_directories_are_synced_also_for_contents_that_were_there(void *
 	struct env *e = *state;
 	struct blob_item item = put_seeded(e->src, "a", 1, 100);
 
+	static const struct { enum local_way way; const char *call; int n; } ways[] = {
+		{LOCAL_EACH, "fsync", 2}, /* blobs/xx and blobs/ */
+		{LOCAL_ALL, "syncfs", 1}, {LOCAL_JOURNAL, "fsync", 1}};
+
 	assert_put(e->store, &item, 1);
 	assert_int_equal(unlinkat(e->src, "a", 0), 0);
 	blob_seal(e->store, &item.id);
-	for (int nth = 1; nth <= 2; nth++) { /* blobs/xx and blobs/ */
-		sys_fault_arm("fsync", nth, EIO, false);
-		assert_int_equal(blob_put_batch(e->store, &item, 1, NULL), -EIO);
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		set_way(e, ways[i].way);
+		for (int nth = 1; nth <= ways[i].n; nth++) {
+			sys_fault_arm(ways[i].call, nth, EIO, false);
+			assert_int_equal(blob_put_batch(e->store, &item, 1, NULL), -EIO);
+		}
+		sys_fault_arm(ways[i].call, 100, EIO, false);
+		assert_put(e->store, &item, 1);
+		assert_int_equal(sys_fault_hits(), ways[i].n);
 	}
+}
+
+static uint64_t change_ns(const struct env *e)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(e->dir, "blobs", &st, 0), 0);
+	return (uint64_t)timespec_ns(st.st_ctim);
+}
+
+/* With a journal one sync carries all that was changed before what is synced: so that is changed last. */
+static void test_with_a_journal_the_directory_that_is_synced_is_changed_last(void **state)
+{
+	struct env *e = *state;
+	struct blob_item items[3];
+	uint64_t before;
+
+	set_way(e, LOCAL_JOURNAL);
+	for (unsigned i = 0; i < 3; i++)
+		items[i] = put_seeded(e->src, (const char *[]){"a", "b", "c"}[i], i, 100);
+	assert_put(e->store, items, 3); /* makes blobs/xx */
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(unlinkat(e->src, items[i].path, 0), 0);
+		blob_seal(e->store, &items[i].id);
+	}
+	before = change_ns(e);
+	while (time_now_ns() - (int64_t)before < 20000000) /* some ticks of the clock that file systems use */
+		;
 	sys_fault_arm("fsync", 100, EIO, false);
-	assert_put(e->store, &item, 1);
-	assert_int_equal(sys_fault_hits(), 2);
+	assert_put(e->store, items, 3); /* links nothing */
+	assert_int_equal(sys_fault_hits(), 1);
+	assert_true(change_ns(e) > before);
 }
 
 /* Puts that take each way through the code: before, what is done without faults; items, what is put with them. */
@@ -532,28 +584,33 @@ static unsigned fail_each_call(struct env *e, enum way way, const char *call, un
 
 static void test_whatever_call_fails_the_put_says_so_and_the_next_one_works(void **state)
 {
-	static const struct { const char *call; unsigned at_least[WAYS]; } table[] = {
+	static const struct { const char *call; enum local_way sync; unsigned at_least[WAYS]; } table[] = {
 		/* few files, many files, over a shared blob, over a damaged one; the least number of calls the design asks for */
-		{"fstatat", {2, 39, 2, 2}},
-		{"openat_beneath", {4, 78, 4, 4}}, /* looked at first, then placed */
-		{"fstat", {4, 78, 6, 6}},
-		{"fsync", {4, 20, 5, 5}}, /* bytes (of many files by syncfs), directories (some ids share one), the copy */
-		{"syncfs", {0, 1, 0, 0}},
-		{"linkat", {2, 39, 3, 3}},
-		{"openat", {2, 20, 4, 4}},
-		{"pread", {0, 0, 1, 1}},
-		{"pwrite", {0, 0, 1, 1}},
-		{"ftruncate", {0, 0, 1, 1}},
-		{"fchmod", {0, 0, 1, 1}},
-		{"lock", {0, 0, 1, 1}},
-		{"renameat2", {0, 0, 1, 1}},
-		{"close", {0, 0, 1, 1}},
+		{"fstatat", LOCAL_CHOOSE, {2, 39, 2, 2}},
+		{"openat_beneath", LOCAL_CHOOSE, {4, 78, 4, 4}}, /* looked at first, then placed */
+		{"fstat", LOCAL_CHOOSE, {4, 78, 6, 6}},
+		{"fsync", LOCAL_EACH, {4, 60, 5, 5}}, /* bytes, directories (some ids share one), the copy */
+		{"syncfs", LOCAL_ALL, {2, 2, 2, 2}},
+		{"fsync", LOCAL_ALL, {0, 0, 1, 1}},
+		{"write_range", LOCAL_JOURNAL, {2, 39, 2, 2}},
+		{"utimensat", LOCAL_JOURNAL, {1, 1, 1, 1}},
+		{"fsync", LOCAL_JOURNAL, {1, 1, 2, 2}},
+		{"linkat", LOCAL_CHOOSE, {2, 39, 3, 3}},
+		{"openat", LOCAL_EACH, {2, 20, 4, 4}},
+		{"pread", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"pwrite", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"ftruncate", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"fchmod", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"lock", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"renameat2", LOCAL_CHOOSE, {0, 0, 1, 1}},
+		{"close", LOCAL_CHOOSE, {0, 0, 1, 1}},
 	};
 	struct env *e = *state;
 	unsigned seed = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		for (int way = 0; way < WAYS; way++) {
+			set_way(e, table[i].sync);
 			unsigned calls = fail_each_call(e, (enum way)way, table[i].call, &seed);
 			if (calls < table[i].at_least[way])
 				fail_msg("way %d made only %u calls of %s", way, calls, table[i].call);
@@ -645,6 +702,7 @@ int main(void)
 		LOCAL_TEST(test_a_copy_takes_the_name_only_when_its_bytes_are_safe),
 		LOCAL_TEST(test_a_lost_race_is_run_again),
 		LOCAL_TEST(test_directories_are_synced_also_for_contents_that_were_there),
+		LOCAL_TEST(test_with_a_journal_the_directory_that_is_synced_is_changed_last),
 		LOCAL_TEST(test_whatever_call_fails_the_put_says_so_and_the_next_one_works),
 		LOCAL_TEST(test_whatever_call_fails_no_temporary_name_stays),
 		LOCAL_TEST(test_a_directory_that_cannot_be_made_is_told),
