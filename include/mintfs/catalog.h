@@ -304,4 +304,32 @@ int catalog_process_binding_list(struct catalog_conn *conn, int64_t process_id, 
 struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs; uint64_t logical_bytes, stored_bytes; };
 int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret);
 
+/* ---- what a version tells of itself ---- */
+#define CATALOG_FACT_TEXT_MAX 1024 /* bytes; longer values are not to be found by */
+struct catalog_fact { const char *name /* "labels.rows" */, *text /* or NULL */; bool is_number; double number; };
+struct catalog_about { /* texts borrowed when set; owned by the struct when got (catalog_about_release) */
+	bool has_digest;
+	struct blob_id digest; /* of the tree: docs/SPEC.md */
+	char *description, *maintainer, *source, *labels, *params, *scores; /* the last three: compact JSON objects */
+};
+int catalog_about_set(struct catalog_conn *conn, int64_t version_id, const struct catalog_about *a); /* replaces */
+int catalog_about_get(struct catalog_conn *conn, int64_t version_id, struct catalog_about *ret);     /* -ENOENT */
+void catalog_about_release(struct catalog_about *a);
+/* Of equal names the last counts. Names longer than CATALOG_NAME_MAX - 1 bytes and texts longer than CATALOG_FACT_TEXT_MAX are left out. */
+int catalog_facts_add(struct catalog_conn *conn, int64_t version_id, const struct catalog_fact *facts, size_t n);
+
+/* ---- lineage: what a version was made from ---- */
+enum catalog_how { CATALOG_OBSERVED = 1, CATALOG_DECLARED = 2, CATALOG_BOTH = 3 };
+const char *catalog_how_name(enum catalog_how how);
+int catalog_input_add(struct catalog_conn *conn, int64_t version_id, int64_t input_id, enum catalog_how how); /* what is there already is joined: BOTH */
+int catalog_input_unknown_add(struct catalog_conn *conn, int64_t version_id, const char *text, const char *reason);
+/* How many versions was it made from, and how many were made from it? A NULL is not asked. What was discarded does not count. */
+int catalog_lineage_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret_inputs, int64_t *ret_outputs);
+/* One step of the graph from a version, in order of the other version's id: what it was made from, or with down what was made from it. */
+struct catalog_edge { int64_t version_id /* the other end */; enum catalog_how how; };
+typedef int catalog_edge_fn(const struct catalog_edge *e, void *arg);
+int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool down, catalog_edge_fn *fn, void *arg);
+typedef int catalog_unknown_fn(const char *text, const char *reason, void *arg);
+int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg);
+
 #endif

@@ -51,13 +51,13 @@ enum layout_child {
 };
 
 const char *layout_mode_name(enum layout_mode mode);
-bool layout_mode_enabled(enum layout_mode mode); /* false for dataset and process, which a later version serves */
+bool layout_mode_typed(enum layout_mode mode); /* product, store, global: trained models, of a type; false for dataset and process */
 
 /* Is `name` an id? -EINVAL with the reason in f. */
 int layout_check_id(const char *name, struct fault *f);
 
 /* What does the directory at `path` (relative, components by single '/', no leading or trailing '/'; "" is the root) stand
- * for? -EINVAL with a reason that names the component where the path does not fit the grammar or its mode is not enabled. A path that goes on below a
+ * for? -EINVAL with a reason that names the component where the path does not fit the grammar. A path that goes on below a
  * model is -EINVAL too. On LAYOUT_MODEL *ret_model is filled (NULL allowed). */
 int layout_classify(const char *path, enum layout_kind *ret_kind, struct layout_model *ret_model, struct fault *f);
 

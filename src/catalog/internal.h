@@ -91,6 +91,9 @@ int schema_format(struct sql *db, int *ret_format);
 int schema_is_logged(struct sql *db, bool *ret_logged);
 int schema_upgrade(struct sql *db, const struct schema_plan *plan, const char *where, struct log *log, struct fault *f);
 
+/* schema_lineage.c: steps to format 2 */
+extern const char schema_modes[], schema_about[], schema_lineage[];
+
 /* pool.c */
 void pool_init(struct pool *p);
 bool pool_release(struct pool *p); /* false: a reader is still in use, nothing was freed */

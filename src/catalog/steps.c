@@ -47,6 +47,9 @@ static const char PROCESSES[] =
 static const struct schema_step STEPS[] = {
 	{2, EVENTS},
 	{2, PROCESSES},
+	{2, schema_modes},
+	{2, schema_about},
+	{2, schema_lineage},
 };
 
 const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS)};

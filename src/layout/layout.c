@@ -63,14 +63,13 @@ static const struct shape {
 
 static const struct {
 	const char *name;
-	bool enabled;
 	bool typed; /* the last component of a model is its type */
 } modes[LAYOUT_MODES] = {
-	[LAYOUT_PRODUCT] = {"product", true, true},
-	[LAYOUT_STORE] = {"store", true, true},
-	[LAYOUT_GLOBAL] = {"global", true, true},
-	[LAYOUT_DATASET] = {"dataset", false, false},
-	[LAYOUT_PROCESS] = {"process", false, false},
+	[LAYOUT_PRODUCT] = {"product", true},
+	[LAYOUT_STORE] = {"store", true},
+	[LAYOUT_GLOBAL] = {"global", true},
+	[LAYOUT_DATASET] = {"dataset", false},
+	[LAYOUT_PROCESS] = {"process", false},
 };
 
 static const char record_prefix[] = "saved_models";
@@ -94,9 +93,9 @@ const char *layout_mode_name(enum layout_mode mode)
 	return (unsigned)mode < LAYOUT_MODES ? modes[mode].name : "unknown";
 }
 
-bool layout_mode_enabled(enum layout_mode mode)
+bool layout_mode_typed(enum layout_mode mode)
 {
-	return (unsigned)mode < LAYOUT_MODES && modes[mode].enabled;
+	return (unsigned)mode < LAYOUT_MODES && modes[mode].typed;
 }
 
 /* Splits text at each '/'. Empty parts are left out where `lenient`, else they are kept, to be refused as ids. */
@@ -123,13 +122,10 @@ static int find_mode(struct span part, enum layout_mode *ret, struct fault *f)
 	for (enum layout_mode m = 0; m < LAYOUT_MODES; m++) {
 		if (!span_is(part, modes[m].name))
 			continue;
-		if (!modes[m].enabled)
-			return fault_set(f, EINVAL, "'%s' is not served yet by this version of MintFS; use product, store or global, "
-				"e.g. product/P001_all/mlstm", modes[m].name);
 		*ret = m;
 		return 0;
 	}
-	return fault_set(f, EINVAL, "'%s' is not a mode: a path begins with product, store or global, "
+	return fault_set(f, EINVAL, "'%s' is not a mode: a path begins with product, store or global, dataset or process, "
 		"e.g. product/P001_all/mlstm", quote(part, &q));
 }
 

@@ -35,7 +35,7 @@ static void check_model(const struct layout_model *m)
 	enum layout_kind kind;
 	size_t len = strlen(m->path), type_len = strlen(m->type);
 
-	MUST(layout_mode_enabled(m->mode));
+	MUST(layout_mode_typed(m->mode) == (m->type[0] != 0));
 	MUST(strncmp(m->path, layout_mode_name(m->mode), strlen(layout_mode_name(m->mode))) == 0);
 	MUST(layout_check_id(m->type, NULL) == 0);
 	MUST(strcmp(m->path + len - type_len, m->type) == 0);

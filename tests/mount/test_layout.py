@@ -30,7 +30,7 @@ def test_a_model_without_versions_survives_a_remount(drive):
     drive.remount()
     for path in MODELS:
         assert os.path.isdir(drive / path)
-    assert sorted(os.listdir(drive.at)) == ["global", "product", "store", "versions.json"]
+    assert sorted(os.listdir(drive.at)) == ["dataset", "global", "process", "product", "store", "versions.json"]
 
 
 @pytest.mark.parametrize("path", [

@@ -3,7 +3,7 @@
 
 /* ---- directories ---- */
 
-static void test_a_new_catalog_has_the_root_and_the_three_modes(void **state)
+static void test_a_new_catalog_has_the_root_and_the_five_modes(void **state)
 {
 	auto_read struct catalog_conn *conn = NULL;
 	struct env *e = *state;
@@ -12,7 +12,7 @@ static void test_a_new_catalog_has_the_root_and_the_three_modes(void **state)
 	assert_int_equal(catalog_dir_get(conn, CATALOG_DIR_ROOT, &d), 0);
 	assert_int_equal(d.parent, 0);
 	assert_string_equal(d.name, "");
-	static const char *const modes[] = {"product", "store", "global"};
+	static const char *const modes[] = {"product", "store", "global", "dataset", "process"};
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
 		assert_int_equal(catalog_dir_find(conn, CATALOG_DIR_ROOT, modes[i], &d), 0);
 		assert_int_equal(d.mode, 01777);
@@ -20,7 +20,7 @@ static void test_a_new_catalog_has_the_root_and_the_three_modes(void **state)
 		assert_int_equal(d.gid, getegid());
 		assert_false(d.is_model);
 	}
-	assert_int_equal(catalog_dir_find(conn, CATALOG_DIR_ROOT, "dataset", &d), -ENOENT);
+	assert_int_equal(catalog_dir_find(conn, CATALOG_DIR_ROOT, "sets", &d), -ENOENT);
 	assert_int_equal(catalog_dir_find(conn, 0, "", &d), -ENOENT);
 }
 
@@ -641,7 +641,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, env_setup, env_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_a_new_catalog_has_the_root_and_the_three_modes),
+		T(test_a_new_catalog_has_the_root_and_the_five_modes),
 		T(test_directories_are_listed_by_id_without_the_hidden_and_can_be_stopped),
 		T(test_a_name_is_used_once_in_a_directory_and_its_id_never_again),
 		T(test_a_directory_with_children_or_used_numbers_is_not_removed),

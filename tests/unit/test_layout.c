@@ -45,6 +45,9 @@ static void test_every_model_path_gives_its_identifier_type_and_key(void **state
 		{"global/products/P-1/sum/kan", "global_products_P-1_sum", "kan", LAYOUT_GLOBAL},
 		{"global/custom/S001/P001/sum/kan", "global_custom_S001_P001_sum", "kan", LAYOUT_GLOBAL},
 		{"global/stores/all/all/all", "global_stores_all_all", "all", LAYOUT_GLOBAL},
+		{"dataset/mol", "dataset_mol", "", LAYOUT_DATASET},
+		{"dataset/分子 一", "dataset_分子 一", "", LAYOUT_DATASET},
+		{"process/property-screening", "process_property-screening", "", LAYOUT_PROCESS},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -60,7 +63,7 @@ static void test_every_model_path_gives_its_identifier_type_and_key(void **state
 		assert_string_equal(m.path, rows[i].path);
 		assert_string_equal(m.identifier, rows[i].identifier);
 		assert_string_equal(m.type, rows[i].type);
-		snprintf(key, sizeof(key), "%s_%s", rows[i].identifier, rows[i].type);
+		snprintf(key, sizeof(key), "%s%s%s", rows[i].identifier, *rows[i].type ? "_" : "", rows[i].type);
 		assert_string_equal(m.key, key);
 		assert_int_equal(f.error, 0);
 	}
@@ -71,7 +74,7 @@ static void test_directories_on_the_way_are_scopes_and_the_empty_path_is_the_roo
 	static const char *const scopes[] = {
 		"product", "product/P001_all", "store", "store/S001_P001", "global", "global/all", "global/all/sum", "global/stores",
 		"global/stores/S001", "global/stores/S001/sum", "global/products", "global/products/P001", "global/products/P001/sum",
-		"global/custom", "global/custom/S001", "global/custom/S001/P001", "global/custom/S001/P001/sum",
+		"global/custom", "global/custom/S001", "global/custom/S001/P001", "global/custom/S001/P001/sum", "dataset", "process",
 	};
 	enum layout_kind kind = LAYOUT_MODEL;
 
@@ -93,10 +96,9 @@ static void test_what_does_not_fit_is_refused_with_a_sentence_that_names_it(void
 		{"models", {"'models'", "product, store or global", "product/P001_all/mlstm"}},
 		{"Product/P001_all/mlstm", {"'Product'", "product, store or global"}},
 		{"saved_models/product/P001_all/mlstm", {"'saved_models'"}},
-		{"dataset", {"'dataset'", "not served yet by this version"}},
-		{"dataset/mol", {"'dataset'", "not served yet by this version"}},
-		{"dataset/mol/x/y/z/1/2/3/4", {"'dataset'", "not served yet by this version"}},
-		{"process/property-screening", {"'process'", "not served yet by this version"}},
+		{"dataset/mol/x/y/z/1/2/3/4", {"'x' lies below a model", "ends with its name", "dataset/mol"}},
+		{"dataset/.mol", {"name '.mol'", "dot"}},
+		{"process/v2", {"name 'v2'", "reserved"}},
 		{"product/P001", {"'P001'", "no scope", "product/P001_all"}},
 		{"product/P001/mlstm", {"'P001'", "'_'", "{product_id}_{scope}"}},
 		{"product/_all", {"'_all'", "no product id", "product/P001_all"}},
@@ -294,6 +296,8 @@ static void test_references_are_read_as_people_write_them(void **state)
 		{"saved_models//global/custom/S/P/sum/kan/v3/a/b/c/d", "global/custom/S/P/sum/kan", "v3", "a/b/c/d"},
 		{"store/门店一_药品/模型/生产", "store/门店一_药品/模型", "生产", ""},
 		{"product/P001_all/mlstm/v2/a\xff", "product/P001_all/mlstm", "v2", "a\xff"},
+		{"dataset/mol/v3/train/part-1.csv", "dataset/mol", "v3", "train/part-1.csv"},
+		{"saved_models/process/property-screening/v2/", "process/property-screening", "v2", ""},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -329,7 +333,8 @@ static void test_references_that_lead_nowhere_are_refused(void **state)
 		{"saved_models/global", -EINVAL, {"mode, not a model", "global/all/sum/kan"}},
 		{"saved_models/store", -EINVAL, {"mode, not a model", "store/S001_P002/transformer"}},
 		{"saved_models/saved_models/product/P001_all/mlstm", -EINVAL, {"'saved_models'"}},
-		{"dataset/mol/v3", -EINVAL, {"not served yet by this version"}},
+		{"dataset/mol/v03", -EINVAL, {"'v03'", "without leading zeros"}},
+		{"saved_models/process", -EINVAL, {"mode, not a model", "process/property-screening"}},
 		{"product/P001_all/mlstm/v0", -EINVAL, {"'v0'", "without leading zeros"}},
 		{"product/P001_all/mlstm/v01", -EINVAL, {"'v01'", "versions are v1 to v999999999"}},
 		{"product/P001_all/mlstm/.git", -EINVAL, {"'.git'", "dot"}},
@@ -392,13 +397,13 @@ static void test_record_paths_are_written_and_read_back(void **state)
 	assert_string_equal(ref.child, "v2");
 }
 
-static void test_modes_have_names_and_only_the_first_three_are_served(void **state)
+static void test_modes_have_names_and_the_first_three_hold_models_of_a_type(void **state)
 {
 	static const char *const names[] = {"product", "store", "global", "dataset", "process"};
 
 	for (int m = 0; m < LAYOUT_MODES; m++) {
 		assert_string_equal(layout_mode_name((enum layout_mode)m), names[m]);
-		assert_int_equal(layout_mode_enabled((enum layout_mode)m), m <= LAYOUT_GLOBAL);
+		assert_int_equal(layout_mode_typed((enum layout_mode)m), m <= LAYOUT_GLOBAL);
 	}
 }
 
@@ -417,7 +422,7 @@ int main(void)
 		cmocka_unit_test(test_references_that_lead_nowhere_are_refused),
 		cmocka_unit_test(test_a_path_within_a_version_that_does_not_fit_is_refused),
 		cmocka_unit_test(test_record_paths_are_written_and_read_back),
-		cmocka_unit_test(test_modes_have_names_and_only_the_first_three_are_served),
+		cmocka_unit_test(test_modes_have_names_and_the_first_three_hold_models_of_a_type),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

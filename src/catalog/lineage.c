@@ -1,0 +1,88 @@
+/* Lineage: the edges between versions. An edge stays whatever becomes of its ends; only what was discarded does not count as made. */
+#include "internal.h"
+
+
+const char *catalog_how_name(enum catalog_how how)
+{
+	switch (how) {
+	case CATALOG_OBSERVED: return "observed";
+	case CATALOG_DECLARED: return "declared";
+	case CATALOG_BOTH: return "both";
+	}
+	return "unknown";
+}
+
+int catalog_input_add(struct catalog_conn *conn, int64_t version_id, int64_t input_id, enum catalog_how how)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "INSERT INTO inputs (version_id, input_id, how) VALUES (?, ?, ?)"
+		" ON CONFLICT (version_id, input_id) DO UPDATE SET how = how | excluded.how", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, version_id);
+	sql_bind_int(st, input_id);
+	sql_bind_int(st, how);
+	return sql_finish(st);
+}
+
+int catalog_input_unknown_add(struct catalog_conn *conn, int64_t version_id, const char *text, const char *reason)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "INSERT OR REPLACE INTO inputs_unknown (version_id, text, reason) VALUES (?, ?, ?)", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, version_id);
+	sql_bind_text(st, text);
+	sql_bind_text(st, reason);
+	return sql_finish(st);
+}
+
+static int count_by(struct sql *db, const char *text, int64_t version_id, int64_t *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = ret ? sql_find(db, text, version_id, &st) : 0;
+	if (!error && ret)
+		*ret = sql_int(st, 0);
+	return error;
+}
+
+int catalog_lineage_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret_inputs, int64_t *ret_outputs)
+{
+	int error = count_by(conn->db, "SELECT count(*) FROM inputs WHERE version_id = ?", version_id, ret_inputs);
+	return error ? error : count_by(conn->db, "SELECT count(*) FROM inputs i JOIN versions v ON v.id = i.version_id"
+		" WHERE i.input_id = ? AND v.state <> 3", version_id, ret_outputs);
+}
+
+int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool down, catalog_edge_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = down ? sql_prepare(conn->db, "SELECT i.version_id, i.how FROM inputs i JOIN versions v ON v.id = i.version_id"
+			" WHERE i.input_id = ? AND v.state <> 3 ORDER BY i.version_id", &st)
+		: sql_prepare(conn->db, "SELECT input_id, how FROM inputs WHERE version_id = ? ORDER BY input_id", &st);
+	if (r)
+		return r;
+	sql_bind_int(st, version_id);
+	while ((r = sql_step(st)) > 0) {
+		struct catalog_edge e = {sql_int(st, 0), (enum catalog_how)sql_int(st, 1)};
+		r = fn(&e, arg);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
+int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "SELECT text, reason FROM inputs_unknown WHERE version_id = ? ORDER BY text", &st);
+	if (r)
+		return r;
+	sql_bind_int(st, version_id);
+	while ((r = sql_step(st)) > 0) {
+		const char *text = sql_text(st, 0), *reason = sql_text(st, 1);
+		r = text && reason ? fn(text, reason, arg) : -ENOMEM;
+		if (r)
+			return r;
+	}
+	return r;
+}
