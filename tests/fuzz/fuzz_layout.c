@@ -37,10 +37,10 @@ static void check_model(const struct layout_model *m)
 
 	MUST(layout_mode_typed(m->mode) == (m->type[0] != 0));
 	MUST(strncmp(m->path, layout_mode_name(m->mode), strlen(layout_mode_name(m->mode))) == 0);
-	MUST(layout_check_id(m->type, NULL) == 0);
+	MUST(!layout_mode_typed(m->mode) || layout_check_id(m->type, NULL) == 0);
 	MUST(strcmp(m->path + len - type_len, m->type) == 0);
 	check_joined(m->path, m->key, len);
-	check_joined(m->path, m->identifier, len - type_len - 1);
+	check_joined(m->path, m->identifier, type_len ? len - type_len - 1 : len);
 	MUST(layout_classify(m->path, &kind, &again, NULL) == 0 && kind == LAYOUT_MODEL);
 	MUST(again.mode == m->mode && strcmp(again.path, m->path) == 0 && strcmp(again.type, m->type) == 0);
 	MUST(strcmp(again.key, m->key) == 0 && strcmp(again.identifier, m->identifier) == 0);
