@@ -49,8 +49,8 @@ int caller_parse_stat(const char *text, pid_t *ret_ppid, uint64_t *ret_start);
 bool caller_alive(struct caller_process p);
 
 /* Is `group` one of the supplementary groups of thread tid, which acts as uid and gid? Asked while the thread waits for us: /proc/<tid>/status must show
- * these ids, else another thread has got its number. false where it cannot be seen. (The group gid itself is not asked here.) */
-bool caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group);
+ * these ids, else another thread has got its number. 0 or 1; -ESRCH where it cannot be seen. (The group gid itself is not asked here.) */
+int caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group);
 
 /* The cheapest identity: only the process of a thread. -ESRCH if it cannot be seen. */
 int caller_process_of(pid_t tid, struct caller_process *ret);

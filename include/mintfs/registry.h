@@ -79,7 +79,7 @@ int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */
 
 int registry_read_begin(struct registry *r, struct catalog_conn **ret); /* end by catalog_read_end */
 
-/* Who asks. tid 0: cannot be seen. */
+/* Who asks, and hence whether he may: -EACCES, VERDICT_DENIED. The rules stand at the top of src/registry/allow.c. tid 0: cannot be seen. */
 struct registry_actor { pid_t tid; uid_t uid; gid_t gid; };
 
 /* ---- directories ---- */
@@ -111,7 +111,7 @@ int registry_mint(struct registry *r, const struct registry_actor *who, int64_t 
 int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f);
 /* [slow] tree_empty_only: rmdir's meaning, -ENOTEMPTY where a name is left. force: also while files are open. */
 enum { REGISTRY_DISCARD_EMPTY_ONLY = 1, REGISTRY_DISCARD_FORCE = 2 };
-int registry_discard(struct registry *r, int64_t version_id, unsigned flags, struct fault *f);
+int registry_discard(struct registry *r, const struct registry_actor *who /* NULL: MintFS itself */, int64_t version_id, unsigned flags, struct fault *f);
 
 /* A draft that this process serves (adopted if its daemon is gone). *ret_writable: false where another mount serves it or we are read-only; then it may only be read.
  * -ENOENT: not a draft. Put it by draft_put. Quick: no disk wait but opening the directory the first time. */

@@ -101,24 +101,28 @@ void caller_details_release(struct caller_details *d)
 #define STATUS_MAX ((size_t)768 * 1024)
 #define STATUS_USUAL ((size_t)8 * 1024)
 
-static bool groups_have(const char *text, uid_t uid, gid_t gid, gid_t group)
+static int groups_have(const char *text, uid_t uid, gid_t gid, gid_t group)
 {
 	uid_t fsuid;
 	gid_t fsgid;
 	const char *groups;
-	return proc_parse_ids(text, &fsuid, &fsgid, &groups) == 0 && fsuid == uid && fsgid == gid && proc_groups_have(groups, group);
+	if (proc_parse_ids(text, &fsuid, &fsgid, &groups) < 0 || fsuid != uid || fsgid != gid)
+		return -ESRCH;
+	return proc_groups_have(groups, group);
 }
 
-bool caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group)
+int caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group)
 {
 	char usual[STATUS_USUAL];
 	ssize_t n = proc_read(tid, "status", usual, sizeof usual);
 	if (n < 0)
-		return false;
+		return -ESRCH;
 	if ((size_t)n < sizeof usual - 1)
 		return groups_have(usual, uid, gid, group);
 	auto_free char *text = malloc(STATUS_MAX);
-	return text && proc_read(tid, "status", text, STATUS_MAX) >= 0 && groups_have(text, uid, gid, group);
+	if (!text)
+		return -ENOMEM;
+	return proc_read(tid, "status", text, STATUS_MAX) < 0 ? -ESRCH : groups_have(text, uid, gid, group);
 }
 
 void caller_user_name(uid_t uid, char *out, size_t size)

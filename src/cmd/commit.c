@@ -76,7 +76,7 @@ const struct command cmd_commit = {
 		"Committing a committed version changes nothing.\n"
 		"\n" HELP_TARGET
 		"MODEL alone, or latest where your run has no draft, means the only open draft of the model.\n"
-		"On a drive of somebody else's store, whoever may write to the draft may commit it.\n"
+		"A draft is committed by who made it, by the owner of the model, and by its group if that may write there.\n"
 		"\n"
 		"  -m, --message TEXT what is to be remembered of it\n" HELP_STORE HELP_JSON HELP_HELP "\n"
 		"Example:  mintfs commit /mnt/models/product/P001_all/mlstm/latest -m 'with holidays'\n",

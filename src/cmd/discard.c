@@ -34,7 +34,7 @@ static int discard(struct source *s, const struct source_ref *ref, bool force, s
 		return 0;
 	if (rc != -ENOENT || !s->r)
 		return rc;
-	rc = registry_discard(s->r, ref->version_id, force ? REGISTRY_DISCARD_FORCE : 0, f);
+	rc = registry_discard(s->r, &s->me, ref->version_id, force ? REGISTRY_DISCARD_FORCE : 0, f);
 	return rc < 0 ? fault_default(f, -rc, "%s is not discarded: %s", label, strerror(-rc)) : 0;
 }
 
@@ -77,7 +77,7 @@ const struct command cmd_discard = {
 	.summary = "give up a draft",
 	.help = "Removes a draft and all its files. Its number is never used again. Refused while files of it are open. A committed version cannot be discarded.\n"
 		"\n" HELP_TARGET
-		"On a drive of somebody else's store, whoever may write to the draft may discard it.\n"
+		"A draft is given up by who made it, by the owner of the model, and by its group if that may write there.\n"
 		"\n"
 		"  -f, --force        also while files are open; whoever has them open goes on, into nothing\n" HELP_STORE HELP_JSON HELP_HELP "\n"
 		"Example:  mintfs discard /mnt/models/product/P001_all/mlstm/v3\n",

@@ -308,13 +308,32 @@ int source_serving(struct source *s, const struct source_ref *draft, char *out, 
 	return rc == -ENOENT ? -EXDEV : rc;
 }
 
-int source_ask(const char *dir, const char *name, const char *value, const char *label, struct fault *f)
+/* Of the model, for who may not write to the version: its owner and its group. *ret_dir becomes the model. */
+static int ask_model(const char *whole, char *dir, const char *value)
 {
-	char whole[64], why[FAULT_TEXT_MAX];
+	auto_free char *text = NULL;
+	char *slash = strrchr(dir, '/');
+	if (!slash || asprintf(&text, "%s %s", slash + 1, value) < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	*slash = '\0';
+	return setxattr(dir, whole, text, strlen(text), 0) == 0 ? 0 : -errno;
+}
+
+int source_ask(const char *version, const char *name, const char *value, const char *label, struct fault *f)
+{
+	char whole[64], why[FAULT_TEXT_MAX], dir[PATH_MAX];
 	snprintf(whole, sizeof whole, "user.mintfs.%s", name);
-	if (setxattr(dir, whole, value, strlen(value), 0) == 0)
+	if (setxattr(version, whole, value, strlen(value), 0) == 0)
 		return 0;
 	int error = errno;
+	text_copy(dir, sizeof dir, version);
+	if (error == EACCES || error == EPERM) {
+		error = -ask_model(whole, dir, value);
+		if (error == 0)
+			return 0;
+	}
 	if (error == E2BIG || error == ENOSPC)
 		return fault_set(f, error, "the message is too long: a drive takes up to 64 KiB");
 	if (error == EACCES || error == EPERM)

@@ -550,7 +550,7 @@ static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, cons
 	if (strcmp(name, "user.mintfs.commit") == 0)
 		return registry_commit(reg, &c->who, id, text[0] ? text : NULL, &c->fault);
 	if (strcmp(name, "user.mintfs.discard") == 0)
-		return registry_discard(reg, id, strcmp(text, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
+		return registry_discard(reg, &c->who, id, strcmp(text, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
 	return -EOPNOTSUPP;
 }
 

@@ -11,6 +11,7 @@
 
 #define VERSIONS_NAME "versions.json"
 #define DIR_BITS (01777 | S_ISGID)
+#define RELEASE_WAIT_MS 1000
 
 int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret)
 {
@@ -205,7 +206,7 @@ static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
 		c->subject = node_make(NODE_VERSION, (uint64_t)child.version.id);
 		return committed_refuse(c, c->subject);
 	}
-	return registry_discard(c->fs->registry, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
+	return registry_discard(c->fs->registry, &c->who, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
 }
 
 static int layout_unlink(struct call *c, fuse_ino_t parent, const char *name)
@@ -256,6 +257,32 @@ static int layout_rename(struct call *c, fuse_ino_t parent, const char *name, fu
 	return -EPERM;
 }
 
+/* `setfattr -n user.mintfs.commit -v 'v3 MESSAGE' MODEL`, `… discard -v 'v3 [force]' …`: for the owner and the group of a model, who may not write to a draft of
+ * somebody else. */
+static int layout_setxattr(struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)
+{
+	struct catalog_dir dir;
+	struct registry_child child;
+	auto_free char *text = strndup(value, size);
+	int r = text ? layout_dir_get(c->fs, ino, &dir) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	bool commits = strcmp(name, "user.mintfs.commit") == 0;
+	if (!dir.is_model || (!commits && strcmp(name, "user.mintfs.discard") != 0))
+		return -EOPNOTSUPP;
+	char *rest = text + strcspn(text, " ");
+	if (*rest)
+		*rest++ = '\0';
+	r = registry_child_find(c->fs->registry, dir.id, text, &c->who, &child);
+	if (r < 0 || child.kind != REGISTRY_VERSION)
+		return fault_set(&c->fault, ENOENT, "'%s' is no version of the model: write v3, and what belongs to it behind a blank", text);
+	open_wait_writers(c->fs, child.version.id, RELEASE_WAIT_MS);
+	if (commits)
+		return registry_commit(c->fs->registry, &c->who, child.version.id, *rest ? rest : NULL, &c->fault);
+	return registry_discard(c->fs->registry, &c->who, child.version.id, strcmp(rest, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
+}
+
 const struct node_ops layout_ops = {
 	.lookup = layout_lookup,
 	.getattr = layout_getattr,
@@ -266,4 +293,5 @@ const struct node_ops layout_ops = {
 	.symlink = layout_symlink,
 	.rename = layout_rename,
 	.readdir = layout_readdir,
+	.setxattr = layout_setxattr,
 };

@@ -2,6 +2,7 @@
 #include "registry.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A link that is renamed so soon after it was made is the temporary name of `ln -sfn` or of a program that replaces atomically. */
@@ -68,6 +69,21 @@ static int find_target(struct catalog_conn *conn, struct alias_job *j, uint32_t 
 	return rc;
 }
 
+/* May who do this to a name? One that is there already is moved or dropped. */
+static int check_right(struct registry *r, const struct registry_actor *who, const struct alias_job *j, bool exists, const char *verb, struct fault *f)
+{
+	char what[CATALOG_NAME_MAX + 64];
+	snprintf(what, sizeof what, "the alias %s cannot be %s", j->name, verb);
+	return exists ? allow_alias_change(r, who, j->model_id, what, f) : allow_in_model(r, who, j->model_id, what, f);
+}
+
+static bool alias_exists(struct registry *r, int64_t model_id, const char *name)
+{
+	struct catalog_alias a;
+	auto_read struct catalog_conn *conn = NULL;
+	return catalog_read_begin(r->catalog, &conn) == 0 && catalog_alias_find(conn, model_id, name, &a) == 0;
+}
+
 static int set_write(struct catalog_conn *conn, void *arg)
 {
 	struct alias_job *j = arg;
@@ -98,6 +114,8 @@ int registry_alias_set(struct registry *r, const struct registry_actor *who, int
 {
 	struct alias_job j = {.model_id = model_id, .name = name, .target = target};
 	int rc = check_name(name, f);
+	if (rc == 0)
+		rc = check_right(r, who, &j, alias_exists(r, model_id, name), "set", f);
 	if (rc < 0)
 		return rc;
 	rc = alias_write(r, who, &j, set_write, f);
@@ -118,6 +136,8 @@ int registry_alias_drop(struct registry *r, const struct registry_actor *who, in
 {
 	struct alias_job j = {.model_id = model_id, .name = name};
 	int rc = check_name(name, f);
+	if (rc == 0)
+		rc = check_right(r, who, &j, true, "dropped", f);
 	if (rc < 0)
 		return rc;
 	rc = alias_write(r, who, &j, drop_write, f);
@@ -149,6 +169,8 @@ int registry_alias_rename(struct registry *r, const struct registry_actor *who, 
 	int rc = check_name(from, f);
 	if (rc == 0)
 		rc = check_name(to, f);
+	if (rc == 0)
+		rc = check_right(r, who, &j, true, "set", f);
 	if (rc < 0 || !strcmp(from, to))
 		return rc;
 	rc = alias_write(r, who, &j, rename_write, f);

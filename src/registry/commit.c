@@ -375,6 +375,11 @@ int registry_commit(struct registry *r, const struct registry_actor *who, int64_
 		return refuse(f, VERDICT_NOT_DRAFT, "%s is %s: only a draft can be committed", label, catalog_state_name(v.state));
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays a draft", label);
+	char what[VERSION_LABEL_MAX + 32];
+	snprintf(what, sizeof what, "%s is not committed", label);
+	rc = allow_version(r, who, &v, what, f);
+	if (rc < 0)
+		return rc; /* no reason that the draft's own people should find at it */
 	rc = registry_draft_get(r, version_id, &d, &writable);
 	if (rc == 0 && !writable)
 		return refuse(f, VERDICT_ELSEWHERE, "%s is served by another mount of the store: commit it there", label);

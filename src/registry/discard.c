@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ONLY_IF_EMPTY (REGISTRY_DISCARD_EMPTY_ONLY | DISCARD_NO_FILES)
@@ -82,13 +83,25 @@ static int find_draft(struct registry *r, int64_t version_id, struct catalog_ver
 	return r->read_only ? refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays", label) : 0;
 }
 
-int registry_discard(struct registry *r, int64_t version_id, unsigned flags, struct fault *f)
+/* rmdir is asked by the model's directory, as on any file system; a draft with all its files goes by the rules for versions. who NULL: MintFS itself. */
+static int check_right(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, unsigned flags, const char *label, struct fault *f)
+{
+	char what[VERSION_LABEL_MAX + 32];
+	snprintf(what, sizeof what, "%s is not discarded", label);
+	if (!who)
+		return 0;
+	return flags & REGISTRY_DISCARD_EMPTY_ONLY ? allow_in_model(r, who, v->model_id, what, f) : allow_version(r, who, v, what, f);
+}
+
+int registry_discard(struct registry *r, const struct registry_actor *who, int64_t version_id, unsigned flags, struct fault *f)
 {
 	struct catalog_version v;
 	char label[VERSION_LABEL_MAX];
 	bool writable;
 	auto_draft struct draft *d = NULL;
 	int rc = find_draft(r, version_id, &v, label, f);
+	if (rc == 0)
+		rc = check_right(r, who, &v, flags, label, f);
 	if (rc < 0)
 		return rc;
 	rc = registry_draft_get(r, version_id, &d, &writable);

@@ -182,7 +182,7 @@ static void mark_written(struct live_table *t, struct live *l, const struct call
 	}
 }
 
-static bool same_run_id(const struct live *l, const struct caller *c) { return l->run_key[0] && !strcmp(l->run_key, c->run_id); }
+static bool same_run_id(const struct live *l, const struct caller *c) { return live_same_id(l->run_key, l->uid, c); }
 
 /* A run that has ended is taken up again by the same run id, or by hand under a process that could hold it (the shell): that one holds it from now on. Anybody
  * else who writes into a draft left over only edits it. */
@@ -283,10 +283,12 @@ void live_joined(struct live *l, const struct registry_actor *who)
 /* Is the caller in the draft's run? Then *ret_distance tells how near (0: the same run id, or the holder itself). */
 static bool in_run(const struct live *l, const struct caller *c, unsigned *ret_distance)
 {
-	if (l->run_key[0] && c->run_id[0]) {
+	if (same_run_id(l, c)) {
 		*ret_distance = 0;
-		return !strcmp(l->run_key, c->run_id);
+		return true;
 	}
+	if (l->run_key[0] && c->run_id[0] && strcmp(l->run_key, c->run_id) != 0)
+		return false;
 	if (c->self.pid == 0)
 		return false;
 	unsigned i = kin(l, c, ret_distance);

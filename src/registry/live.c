@@ -181,15 +181,18 @@ static int live_new(struct live_table *t, const struct catalog_version *v, int l
 
 /* ---- mint ---- */
 
-static bool same_run(const char *key, const struct caller_process *minter, const struct caller *c)
+/* A run id is a word that anybody can say, and 127.0.0.1:29500 one that many do: it counts between processes of one user only. */
+bool live_same_id(const char *key, uid_t uid, const struct caller *c) { return key[0] && uid == c->uid && !strcmp(key, c->run_id); }
+
+static bool same_run(const char *key, uid_t uid, const struct caller_process *minter, const struct caller *c)
 {
-	return (key[0] && !strcmp(key, c->run_id)) || caller_same(*minter, c->self);
+	return live_same_id(key, uid, c) || caller_same(*minter, c->self);
 }
 
 static bool held_locked(struct live_table *t, int64_t model_id, const struct caller *c)
 {
 	for (struct live *l = map64_get(t->by_model, (uint64_t)model_id); l; l = l->next_of_model)
-		if (same_run(l->run_key, &l->chain[0], c))
+		if (same_run(l->run_key, l->uid, &l->chain[0], c))
 			return true;
 	return false;
 }
@@ -197,7 +200,7 @@ static bool held_locked(struct live_table *t, int64_t model_id, const struct cal
 static bool being_minted(struct live_table *t, int64_t model_id, const struct caller *c)
 {
 	for (struct live_mint *m = t->mints; m; m = m->next)
-		if (m->model_id == model_id && same_run(m->caller.run_id, &m->caller.self, c))
+		if (m->model_id == model_id && same_run(m->caller.run_id, m->caller.uid, &m->caller.self, c))
 			return true;
 	return false;
 }

@@ -69,6 +69,7 @@ struct live_table {
 };
 
 struct live *live_ref(struct live *l);
+bool live_same_id(const char *key, uid_t uid, const struct caller *c); /* is the caller in a run of this id, of that user? */
 
 /* follow.c */
 void live_hold_first(struct live_table *t, struct live *l); /* mutex held */

@@ -125,10 +125,13 @@ int registry_mint(struct registry *r, const struct registry_actor *who, int64_t 
 		return kind == LAYOUT_CHILD_BEST
 			? refuse(f, VERDICT_RESERVED, "'best' is made by MintFS from the metrics: mkdir latest mints a version")
 			: refuse(f, VERDICT_NAME, "'%s' cannot be a version: mkdir latest mints the next, mkdir v7 exactly number 7", name);
+	int rc = allow_in_model(r, who, model_id, "no version can be minted", f);
+	if (rc < 0)
+		return rc;
 	caller_cache_identify(r->callers, who->tid, who->uid, who->gid, &c);
 	run_leave_out_service(&c);
 	caller_user_name(who->uid, author, sizeof author);
-	int rc = run_describe(r, &c, &j.run);
+	rc = run_describe(r, &c, &j.run);
 	if (rc < 0)
 		return refuse_system(f, rc, "cannot record the run");
 	rc = mint_and_serve(&j, &c, kind == LAYOUT_CHILD_LATEST, f);

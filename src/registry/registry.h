@@ -18,6 +18,7 @@ struct observer;
 struct registry {
 	char *path, *mountpoint; /* mountpoint: NULL unless we serve one */
 	int dirfd;
+	uid_t owner; /* of the store's directory */
 	bool read_only, serve;
 	struct log *log;
 	struct catalog *catalog;
@@ -47,6 +48,11 @@ void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t versi
 /* "v3 of product/P001_all/mlstm", for sentences: of a long path the end, since the reason must fit behind it. out is always text. */
 #define VERSION_LABEL_MAX 224
 void version_label(struct registry *r, int64_t model_id, uint32_t number, char out[VERSION_LABEL_MAX]);
+
+/* ---- allow.c: who may do what; -EACCES with a sentence that begins with `what` ("v3 of … is not committed") ---- */
+int allow_in_model(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *what, struct fault *f);     /* mint, set a new alias, remove an empty draft */
+int allow_alias_change(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *what, struct fault *f); /* move or drop an alias */
+int allow_version(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, const char *what, struct fault *f); /* commit, discard, retire */
 
 /* ---- live.c: the drafts this process serves, and their runs ---- */
 struct live; /* one of them; reference-counted */

@@ -62,7 +62,7 @@ static int act(struct registry *r, struct live *l, const struct run_end *end, co
 	struct registry_actor system = {0, l->uid, l->gid};
 	switch (s->what) {
 	case SETTLE_DISCARD:
-		return registry_discard(r, l->version_id, DISCARD_NO_FILES, f);
+		return registry_discard(r, NULL, l->version_id, DISCARD_NO_FILES, f);
 	case SETTLE_COMMIT:
 		return registry_commit(r, &system, l->version_id, NULL, f); /* keeps the reason itself */
 	case SETTLE_KEEP:

@@ -184,6 +184,10 @@ static int open_directory(struct registry *r, const char *path, struct fault *f)
 	}
 	if (r->dirfd < 0)
 		return refuse_system(f, r->dirfd, "cannot open the store %s", path);
+	int rc = sys_fstat(r->dirfd, &st);
+	if (rc < 0)
+		return refuse_system(f, rc, "cannot look at the store %s", path);
+	r->owner = st.st_uid;
 	r->path = realpath(path, NULL);
 	return r->path ? 0 : refuse_system(f, -errno, "cannot resolve %s", path);
 }

@@ -99,7 +99,7 @@ def mintfs(*argv, check=True, **kw):
     return run(binary(), *argv, check=check, **kw)
 
 
-def apart(function, *args, uid=None, gid=None, umask=None):
+def apart(function, *args, uid=None, gid=None, groups=(), umask=None):
     """Calls the function in a process of its own (as an ordinary user, if a uid is given) and returns its result or raises what it raised."""
     r, w = os.pipe()
     pid = os.fork()
@@ -108,7 +108,7 @@ def apart(function, *args, uid=None, gid=None, umask=None):
         try:
             os.close(r)
             if uid is not None:
-                os.setgroups([])
+                os.setgroups(groups)
                 os.setgid(uid if gid is None else gid)
                 os.setuid(uid)
             if umask is not None:

@@ -36,7 +36,7 @@ static void test_a_removed_model_goes_on_counting(void **state)
 	struct catalog_version v = mint(x, model, "next");
 	struct fault f = FAULT_INIT;
 	assert_int_equal(registry_dir_remove(x->r, parent, "mlstm", &f), -ENOTEMPTY);
-	assert_int_equal(registry_discard(x->r, v.id, 0, &f), 0);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, &f), 0);
 	assert_int_equal(registry_dir_remove(x->r, parent, "mlstm", &f), 0);
 	assert_int_equal(make_path(x, "product/P001_all/mlstm"), model);
 	assert_int_equal(mint(x, model, "next").number, 2);
@@ -77,7 +77,7 @@ static void test_mint_after_discard_never_reuses_the_number(void **state)
 	struct fixture *x = *state;
 	int64_t model = make_path(x, "product/P001_all/mlstm");
 	struct catalog_version v = mint(x, model, "next");
-	assert_int_equal(registry_discard(x->r, v.id, 0, NULL), 0);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, NULL), 0);
 	registry_close(x->r);
 	open_store(x);
 	assert_int_equal(mint(x, model, "next").number, 2);
@@ -587,17 +587,17 @@ static void test_discard_refuses_while_a_file_is_open_and_force_does_not_ask(voi
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	assert_int_equal(fstatat(draft_root(d), "model.pth", &st, 0), 0);
 	assert_int_equal(draft_file_opened(d, st.st_ino, true, "model.pth"), 0);
-	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -EBUSY);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -EBUSY);
 	assert_int_equal(f.verdict, VERDICT_BUSY);
 	assert_non_null(strstr(f.text, "v1 of product/P001_all/mlstm"));
-	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EBUSY);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, &f), -EBUSY);
 	assert_int_equal(f.verdict, VERDICT_BUSY);
-	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_FORCE, &f), 0);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, REGISTRY_DISCARD_FORCE, &f), 0);
 	draft_file_closed(d, st.st_ino, true, -1);
 	draft_put(d);
 	registry_settle(x->r);
 	assert_false(exists(x, "drafts/%lld", v.id));
-	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EINVAL);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, &f), -EINVAL);
 	assert_int_equal(f.verdict, VERDICT_NOT_DRAFT);
 }
 
@@ -608,10 +608,10 @@ static void test_rmdir_discards_an_empty_draft_only_and_a_committed_version_neve
 	struct catalog_version v = mint(x, model, "next"), empty = mint(x, model, "next");
 	struct fault f = FAULT_INIT;
 	put(x, v.id, "model.pth", "weights");
-	assert_int_equal(registry_discard(x->r, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -ENOTEMPTY);
-	assert_int_equal(registry_discard(x->r, empty.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), 0);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -ENOTEMPTY);
+	assert_int_equal(registry_discard(x->r, NULL, empty.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), 0);
 	commit_ok(x, v.id);
-	assert_int_equal(registry_discard(x->r, v.id, 0, &f), -EROFS);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, &f), -EROFS);
 	assert_int_equal(f.verdict, VERDICT_IMMUTABLE);
 	assert_int_equal(registry_commit(x->r, &x->me, empty.id, NULL, &f), -EINVAL);
 	assert_int_equal(f.verdict, VERDICT_NOT_DRAFT);
@@ -644,7 +644,7 @@ static void *commit_or_discard(void *arg)
 {
 	struct crowd *c = arg;
 	int which = pthread_barrier_wait(&c->start) == PTHREAD_BARRIER_SERIAL_THREAD;
-	int rc = which ? registry_discard(c->x->r, c->id, 0, NULL) : registry_commit(c->x->r, &c->x->me, c->id, NULL, NULL);
+	int rc = which ? registry_discard(c->x->r, NULL, c->id, 0, NULL) : registry_commit(c->x->r, &c->x->me, c->id, NULL, NULL);
 	strange_unless(c, rc == 0 || rc == -EBUSY || rc == -EINVAL || rc == -EROFS);
 	__atomic_add_fetch(&c->results[rc != 0 ? 2 : which], 1, __ATOMIC_SEQ_CST);
 	return NULL;
@@ -755,7 +755,7 @@ static void test_a_store_opened_read_only_is_read_and_nothing_else(void **state)
 	assert_int_equal(registry_mint(x->r, &x->me, model, "latest", 0755, &v, &f), -EROFS);
 	assert_int_equal(f.verdict, VERDICT_READ_ONLY);
 	assert_int_equal(registry_commit(x->r, &x->me, draft.id, NULL, &f), -EROFS);
-	assert_int_equal(registry_discard(x->r, draft.id, 0, &f), -EROFS);
+	assert_int_equal(registry_discard(x->r, NULL, draft.id, 0, &f), -EROFS);
 	assert_int_equal(registry_dir_make(x->r, &x->me, CATALOG_DIR_ROOT, "product", 0755, &dir, &f), -EROFS);
 	assert_int_equal(registry_dir_remove(x->r, CATALOG_DIR_ROOT, "product", &f), -EROFS);
 	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v1", &a, &f), -EROFS);
@@ -814,7 +814,7 @@ static void test_a_model_removed_since_it_was_looked_up_is_not_minted_into(void 
 	struct catalog_version v = mint(x, model, "next");
 	struct catalog_dir d;
 	struct fault f = FAULT_INIT;
-	assert_int_equal(registry_discard(x->r, v.id, 0, NULL), 0);
+	assert_int_equal(registry_discard(x->r, NULL, v.id, 0, NULL), 0);
 	assert_int_equal(registry_dir_remove(x->r, parent, "mlstm", NULL), 0);
 	assert_int_equal(registry_mint(x->r, &x->me, model, "next", 0755, &v, &f), -ENOENT);
 	assert_int_equal(registry_dir_remove(x->r, make_path(x, "product"), "P001_all", NULL), 0);

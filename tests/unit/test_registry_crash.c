@@ -26,7 +26,7 @@ static void dies_at(struct fixture *x, const char *point, void (*fn)(struct fixt
 }
 
 static void do_commit(struct fixture *x, int64_t id) { registry_commit(x->r, &x->me, id, "a message", NULL); }
-static void do_discard(struct fixture *x, int64_t id) { registry_discard(x->r, id, 0, NULL); }
+static void do_discard(struct fixture *x, int64_t id) { registry_discard(x->r, NULL, id, 0, NULL); }
 
 static void do_mint(struct fixture *x, int64_t model)
 {

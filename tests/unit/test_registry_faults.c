@@ -204,7 +204,7 @@ static void test_a_commit_whose_blobs_vanish_again_and_again_is_refused_and_lose
 
 static int attempt_discard(struct attempt *a)
 {
-	int rc = registry_discard(a->x->r, a->id, 0, &a->f);
+	int rc = registry_discard(a->x->r, NULL, a->id, 0, &a->f);
 	registry_settle(a->x->r);
 	return rc;
 }
