@@ -3,6 +3,7 @@
 #define MINTFS_FS_H
 
 #include <mintfs/error.h>
+#include <mintfs/keep.h>
 #include <mintfs/log.h>
 #include <mintfs/registry.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@ struct fs_options {
 	bool debug;            /* libfuse's debug output */
 	const char *fsname;    /* the store's path */
 	struct log *log;       /* borrowed */
+	struct keep *keep;     /* borrowed: what the next worker is to find */
 	void (*ready)(void *arg); /* called once when the kernel's INIT was answered: the drive can be used */
 	void *ready_arg;
 };

@@ -107,6 +107,11 @@ int registry_best(struct registry *r, int64_t model_id, uint32_t *ret_number);  
 /* ---- the life of a version ---- */
 /* name: latest, next, or v{N}. mode: permission bits after umask. */
 int registry_mint(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct catalog_version *ret, struct fault *f);
+/* The same, for a request that may come again because this process dies: *once lies in memory that outlives it, zero at first. Called again with it, the mint that was
+ * carried out is answered, and none is made. */
+struct registry_once { int64_t version_id, minted_ns; };
+int registry_mint_once(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct registry_once *once,
+	struct catalog_version *ret, struct fault *f);
 /* [slow] message may be NULL. Committing a committed version is 0 and changes nothing. On refusal the reason is also kept with the draft (user.mintfs.error). */
 int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f);
 /* [slow] tree_empty_only: rmdir's meaning, -ENOTEMPTY where a name is left. force: also while files are open. */

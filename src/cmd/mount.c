@@ -184,9 +184,13 @@ static int serve(const struct mount_options *m, struct log *log, struct daemon *
 {
 	struct fs *fs = NULL;
 	struct registry *r = NULL;
+	struct keep *keep = NULL;
+	int rc = keep_new(&keep);
+	if (rc < 0)
+		return fault_set(f, -rc, "no memory for the drive: %s", strerror(-rc));
 	struct fs_options fo = {.mountpoint = m->dir, .read_only = m->read_only, .allow_other = m->allow_other == 1, .debug = m->debug, .no_passthrough = m->no_passthrough, .fsname = m->store,
-		.log = log, .ready = tell_ready, .ready_arg = d};
-	int rc = fs_new(&fo, &fs, f);
+		.log = log, .keep = keep, .ready = tell_ready, .ready_arg = d};
+	rc = fs_new(&fo, &fs, f);
 	if (rc == 0) {
 		struct registry_options ro = {.path = m->store, .read_only = m->read_only, .serve = true, .mountpoint = m->dir, .log = log,
 			.on_event = fs_registry_event, .event_arg = fs};
@@ -196,6 +200,7 @@ static int serve(const struct mount_options *m, struct log *log, struct daemon *
 		rc = fs_serve(fs, r, f);
 	registry_close(r);
 	fs_free(fs);
+	keep_free(keep);
 	return rc;
 }
 

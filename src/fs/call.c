@@ -16,6 +16,26 @@ void call_begin(struct call *c, fuse_req_t req)
 	c->fs = fuse_req_userdata(req);
 	c->req = req;
 	c->who = (struct registry_actor){.tid = ctx->pid, .uid = ctx->uid, .gid = ctx->gid};
+	c->hand = channel_hand(&c->fs->channel);
+	if (!c->hand)
+		return;
+	c->unique = atomic_load(&c->hand->unique);
+	c->again = atomic_load(&c->hand->resent) != 0;
+	if (c->again)
+		resent_begin(c);
+}
+
+void call_move(struct call *to, const struct call *from)
+{
+	if (to != from)
+		*to = *from;
+	to->hand = NULL; /* the thread goes on to other requests */
+}
+
+void call_counted(struct call *c, fuse_ino_t ino)
+{
+	if (c->hand && node_tag(ino) == NODE_DRAFT)
+		atomic_store(&c->hand->counted, ino);
 }
 
 int call_begin_at(struct call *c, fuse_req_t req, fuse_ino_t ino, const char *name, const struct node_ops **ret)
@@ -47,9 +67,12 @@ void call_reply_entry(struct call *c, fuse_ino_t ino, int r, const struct fuse_e
 {
 	struct fs *fs = c->fs;
 
-	if (r < 0)
+	if (r < 0) {
 		call_fail(c, ino, r);
-	else if (fuse_reply_entry(c->req, e) != 0)
+		return;
+	}
+	call_counted(c, e->ino);
+	if (fuse_reply_entry(c->req, e) != 0)
 		node_forget(fs, e->ino, 1);
 }
 

@@ -51,6 +51,53 @@ static struct channel *channel_of(void *userdata)
 	return &fs->channel;
 }
 
+int channel_init(struct channel *ch, struct kept_session *kept)
+{
+	ch->kept = kept;
+	return -pthread_key_create(&ch->hand, NULL);
+}
+
+void channel_release(struct channel *ch)
+{
+	if (ch->kept)
+		pthread_key_delete(ch->hand);
+}
+
+struct kept_hand *channel_hand(struct channel *ch)
+{
+	return pthread_getspecific(ch->hand);
+}
+
+/* The hand of this thread, empty: it waits for the next request. */
+static struct kept_hand *open_hand(struct channel *ch)
+{
+	struct kept_hand *h = channel_hand(ch);
+
+	if (!h) {
+		unsigned i = atomic_fetch_add(&ch->n_hands, 1);
+		if (i >= KEPT_HANDS || pthread_setspecific(ch->hand, &ch->kept->hands[i]) != 0)
+			return NULL;
+		h = &ch->kept->hands[i];
+	}
+	atomic_store(&h->unique, 0);
+	atomic_store(&h->since_ns, 0);
+	return h;
+}
+
+/* What it did of the request before is forgotten first: the unique says that the rest is about this one. */
+static void fill_hand(struct kept_hand *h, const struct fuse_in_header *in)
+{
+	if (!h || in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT)
+		return;
+	atomic_store(&h->counted, 0);
+	atomic_store(&h->moving, 0);
+	h->once = (struct registry_once){0};
+	atomic_store(&h->opcode, in->opcode);
+	atomic_store(&h->resent, (in->unique & BIT_RESENT) != 0);
+	atomic_store(&h->since_ns, time_monotonic_ns());
+	atomic_store(&h->unique, in->unique & ~BIT_RESENT);
+}
+
 static void note_init(struct channel *ch, const struct fuse_in_header *in, size_t len)
 {
 	const struct fuse_init_in *init = (const void *)(in + 1);
@@ -66,16 +113,19 @@ static void note_init(struct channel *ch, const struct fuse_in_header *in, size_
 
 static ssize_t channel_read(int fd, void *buf, size_t len, void *userdata)
 {
+	struct channel *ch = channel_of(userdata);
+	struct kept_hand *hand = open_hand(ch);
 	ssize_t n = read(fd, buf, len);
 	struct fuse_in_header *in = buf;
 
 	if (n < (ssize_t)sizeof *in)
 		return n;
-	order_request(channel_of(userdata));
+	order_request(ch);
+	fill_hand(hand, in);
 	if (in->opcode == OPCODE_TMPFILE)
 		in->opcode = FUSE_CREATE;
 	else if (in->opcode == FUSE_INIT)
-		note_init(channel_of(userdata), in, (size_t)n);
+		note_init(ch, in, (size_t)n);
 	return n;
 }
 

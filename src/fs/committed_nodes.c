@@ -171,7 +171,7 @@ static int committed_open(struct call *c, fuse_ino_t ino, struct fuse_file_info 
 	r = registry_file_open(c->fs->registry, &f, &proto.fd, &c->fault);
 	if (r < 0)
 		return r;
-	r = open_file_begin(c->fs, &proto, fi);
+	r = open_file_begin(c, &proto, fi);
 	if (r < 0)
 		close(proto.fd);
 	return r;

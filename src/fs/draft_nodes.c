@@ -24,7 +24,7 @@ int draft_nodes_new(struct fs *fs, struct draft_nodes **ret)
 	struct rlimit limit = {.rlim_cur = 1024};
 
 	getrlimit(RLIMIT_NOFILE, &limit);
-	return draft_table_new(fs, (size_t)(limit.rlim_cur / 2), ret);
+	return draft_table_new(fs, fs->keep, (size_t)(limit.rlim_cur / 2), ret);
 }
 
 /* ---- refusals ---- */
@@ -136,13 +136,18 @@ static int make_root(struct call *c, int64_t version_id, struct draft_node **ret
 int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
 {
 	struct draft_nodes *n = fs_draft_nodes(c->fs);
-	struct draft_node *node;
+	struct draft_node *node = NULL;
 	int r = draft_node_get(n, ino, &node);
 
 	if (r == -ESTALE && node_tag(ino) == NODE_VERSION)
 		r = make_root(c, (int64_t)node_value(ino), &node);
-	if (r < 0)
+	if (r == 0)
+		r = draft_nodes_find(n, node);
+	if (r < 0) {
+		if (node)
+			draft_node_put(n, node);
 		return r;
+	}
 	*ret = (struct draft_use){n, node};
 	return 0;
 }

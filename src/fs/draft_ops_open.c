@@ -52,7 +52,7 @@ static int begin(struct call *c, struct draft_use *u, struct draft *d, int *fd, 
 	}
 	r = draft_node_opened(u->nodes, u->node, pin);
 	if (r == 0) {
-		r = open_file_begin(c->fs, &of, fi);
+		r = open_file_begin(c, &of, fi);
 		if (r < 0)
 			draft_nodes_closed(u->nodes, u->node->ino);
 	}
@@ -83,10 +83,14 @@ static int open_in_draft(struct call *c, const struct draft_use *u, ino_t backin
 
 	if (writable)
 		r = draft_writable(c, u->node, &d);
-	else
+	else if (u->node->top->draft)
 		d = draft_ref(u->node->top->draft);
 	if (r < 0)
 		return r;
+	if (!d) { /* gone since before this worker: there is only the file */
+		*ret = NULL;
+		return 0;
+	}
 	if (writable)
 		registry_draft_joined(fs_registry(c->fs), u->node->top->version_id, &c->who);
 	draft_node_name(u->nodes, u->node, name);
@@ -132,7 +136,7 @@ int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 		if (pin >= 0)
 			close(pin);
 	}
-	if (r < 0) {
+	if (r < 0 && d) {
 		draft_file_closed(d, st.st_ino, wants_write(fi), -1);
 		draft_put(d);
 	}

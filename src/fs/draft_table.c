@@ -17,7 +17,7 @@
  *
  * Lock order: renames, lock. Nothing that can wait is done under `lock`; descriptors are closed, and drafts put,
  * after it (struct trash). */
-#include "draft_table.h"
+#include "draft_inner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,37 +26,16 @@
 #include <mintfs/util.h>
 #include <string.h>
 
-struct draft_nodes {
-	struct fs *fs;
-	size_t max_dir_fds;
-	pthread_mutex_t renames;
-	pthread_mutex_t lock;
-	struct map64 *map; /* ino → node */
-	size_t dir_fds;    /* directories with a descriptor, roots not counted */
-};
-
-/* What a change of counts left over, to be destroyed without locks. */
-struct trash {
-	struct draft_node *nodes; /* chained by parent */
-	int fd;
-};
-#define TRASH_INIT {NULL, -1}
-
-static bool is_root(const struct draft_node *node)
-{
-	return node->root == node;
-}
-
 static int fd_of(const struct draft_node *node)
 {
-	return is_root(node) ? node->top->fd : node->fd;
+	return table_is_root(node) ? node->top->fd : node->fd;
 }
 
 static void node_free(struct draft_node *node)
 {
 	if (node->fd >= 0)
 		close(node->fd);
-	if (is_root(node)) {
+	if (table_is_root(node)) {
 		draft_put(node->top->draft);
 		free(node->top);
 	}
@@ -64,7 +43,7 @@ static void node_free(struct draft_node *node)
 	free(node);
 }
 
-static void trash_empty(struct trash *t)
+void table_trash_empty(struct trash *t)
 {
 	struct draft_node *next;
 
@@ -76,19 +55,56 @@ static void trash_empty(struct trash *t)
 	}
 }
 
+/* Noted for the next worker before it is relied on, and taken out before it is closed. */
+static void keep_pin(struct draft_node *node, int fd)
+{
+	if (node->kept)
+		keep_hold(&node->kept->slot, 0, fd);
+}
+
+static void count(struct draft_node *node, uint64_t nlookup)
+{
+	node->nlookup = nlookup;
+	if (node->kept)
+		atomic_store(&node->kept->nlookup, nlookup);
+}
+
+static void drop_kept(struct draft_nodes *n, struct draft_node *node)
+{
+	keep_drop(n->keep, KEEP_NODES, node->kept);
+	node->kept = NULL;
+}
+
+/* A node without a record is not known to the next worker: -ESTALE then. */
+static void make_kept(struct draft_nodes *n, struct draft_node *node)
+{
+	struct kept_node *kept = keep_take(n->keep, KEEP_NODES);
+
+	if (!kept)
+		return;
+	kept->ino = node->ino;
+	kept->generation = node->generation;
+	kept->version_id = node->top->version_id;
+	kept->type = node->type;
+	atomic_store(&kept->nlookup, node->nlookup);
+	keep_publish(kept);
+	node->kept = kept;
+}
+
 static int drop_fd(struct draft_nodes *n, struct draft_node *node)
 {
 	if (S_ISDIR(node->type))
 		n->dir_fds--;
+	keep_pin(node, -1);
 	return take_fd(&node->fd);
 }
 
 /* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that
  * it named. */
-static void settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
+void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
 {
 	while (node && node->users == 0 && node->opens == 0) {
-		struct draft_node *parent = node->parent, *root = is_root(node) ? NULL : node->root;
+		struct draft_node *parent = node->parent, *root = table_is_root(node) ? NULL : node->root;
 
 		if (node->nlookup > 0 || node->links > 0) {
 			if (parent && node->fd >= 0 && t->fd < 0 && (!S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds))
@@ -97,6 +113,7 @@ static void settle(struct draft_nodes *n, struct draft_node *node, struct trash 
 		}
 		if (!node->replaced)
 			map64_remove(n->map, node->ino);
+		drop_kept(n, node);
 		if (node->fd >= 0 && S_ISDIR(node->type))
 			n->dir_fds--;
 		if (root)
@@ -109,7 +126,7 @@ static void settle(struct draft_nodes *n, struct draft_node *node, struct trash 
 	}
 }
 
-int draft_table_new(struct fs *fs, size_t max_dir_fds, struct draft_nodes **ret)
+int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret)
 {
 	struct draft_nodes *n = calloc(1, sizeof(*n));
 
@@ -121,6 +138,7 @@ int draft_table_new(struct fs *fs, size_t max_dir_fds, struct draft_nodes **ret)
 		return -ENOMEM;
 	}
 	n->fs = fs;
+	n->keep = keep;
 	n->max_dir_fds = max_dir_fds;
 	pthread_mutex_init(&n->renames, NULL);
 	pthread_mutex_init(&n->lock, NULL);
@@ -190,9 +208,9 @@ void draft_node_put(struct draft_nodes *n, struct draft_node *node)
 		return;
 	pthread_mutex_lock(&n->lock);
 	node->users--;
-	settle(n, node, &t);
+	table_settle(n, node, &t);
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 }
 
 static struct draft_node *root_new(const struct draft_top *top)
@@ -246,12 +264,12 @@ bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node)
 	pthread_mutex_lock(&n->lock);
 	gone = node->root->gone;
 	pthread_mutex_unlock(&n->lock);
-	return gone || draft_is_gone(node->top->draft);
+	return gone || !node->top->draft || draft_is_gone(node->top->draft);
 }
 
 /* ---- what the kernel remembers ---- */
 
-static void set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name, struct trash *t)
+void table_set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name, struct trash *t)
 {
 	struct draft_node *before = node->parent;
 
@@ -262,7 +280,7 @@ static void set_name(struct draft_nodes *n, struct draft_node *node, struct draf
 		parent->links++;
 	if (before) {
 		before->links--;
-		settle(n, before, t);
+		table_settle(n, before, t);
 	}
 }
 
@@ -274,7 +292,7 @@ static bool is_named(const struct draft_node *node, const struct draft_node *par
 /* Does the node in the table stand for another file than the one found now with its inode number? */
 static bool is_another(const struct draft_node *node, const struct draft_node *root, mode_t type)
 {
-	bool lost = !node->parent && node->fd < 0;
+	bool lost = !node->parent && node->fd < 0 && !node->unfound;
 
 	return node->root != root || node->type != type || lost;
 }
@@ -302,6 +320,10 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 	if (replaces) {
 		node->generation = replaces->generation + 1;
 		node->nlookup = replaces->nlookup;
+	}
+	make_kept(n, node);
+	if (replaces) {
+		drop_kept(n, replaces);
 		replaces->nlookup = 0;
 		replaces->replaced = true;
 	}
@@ -310,7 +332,7 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 }
 
 /* The node of a file just found, made if need be. */
-static int find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st,
+int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st,
 	struct draft_node **ret, struct trash *t)
 {
 	fuse_ino_t ino = node_make(NODE_DRAFT, st->st_ino);
@@ -329,7 +351,7 @@ static int find_or_add(struct draft_nodes *n, struct draft_node *root, const str
 	r = add_node(n, root, ino, type, node, &made);
 	if (r < 0)
 		return r;
-	settle(n, node, t);
+	table_settle(n, node, t);
 	*ret = made;
 	return 0;
 }
@@ -355,22 +377,22 @@ int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const 
 	int r;
 
 	pthread_mutex_lock(&n->lock);
-	r = find_or_add(n, parent->root, st, &node, &t);
+	r = table_find_or_add(n, parent->root, st, &node, &t);
 	if (r == 0 && !is_named(node, parent, name)) {
 		copy = strdup(name);
 		if (copy)
-			set_name(n, node, parent, copy, &t);
+			table_set_name(n, node, parent, copy, &t);
 		else
 			r = -ENOMEM;
 	}
 	if (r == 0) {
-		node->nlookup++;
+		count(node, node->nlookup + 1);
 		fill_entry(node, st, e);
-		settle(n, node, &u); /* a pin may have become needless */
+		table_settle(n, node, &u); /* a pin may have become needless */
 	}
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
-	trash_empty(&u);
+	table_trash_empty(&t);
+	table_trash_empty(&u);
 	return r;
 }
 
@@ -382,15 +404,16 @@ int draft_node_remember_unnamed(struct draft_nodes *n, struct draft_node *root, 
 	int r;
 
 	pthread_mutex_lock(&n->lock);
-	r = find_or_add(n, root, st, &node, &t);
+	r = table_find_or_add(n, root, st, &node, &t);
 	if (r == 0) {
 		if (node->fd < 0)
 			node->fd = take_fd(fd);
-		node->nlookup++;
+		keep_pin(node, node->fd);
+		count(node, node->nlookup + 1);
 		fill_entry(node, st, e);
 	}
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 	return r;
 }
 
@@ -401,12 +424,12 @@ void draft_node_forget(struct draft_nodes *n, fuse_ino_t ino, uint64_t nlookup)
 
 	pthread_mutex_lock(&n->lock);
 	node = map64_get(n->map, ino);
-	if (node && !is_root(node)) {
-		node->nlookup -= nlookup < node->nlookup ? nlookup : node->nlookup;
-		settle(n, node, &t);
+	if (node && !table_is_root(node)) {
+		count(node, node->nlookup - (nlookup < node->nlookup ? nlookup : node->nlookup));
+		table_settle(n, node, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 }
 
 /* ---- from a node to its file ---- */
@@ -429,7 +452,7 @@ static int path_up(struct draft_node *node, bool to_root, char buffer[PATH_MAX],
 {
 	char *p = buffer + PATH_MAX - 1;
 
-	for (*p = '\0'; to_root ? !is_root(node) : fd_of(node) < 0; node = node->parent) {
+	for (*p = '\0'; to_root ? !table_is_root(node) : fd_of(node) < 0; node = node->parent) {
 		size_t len;
 		if (!node->parent)
 			return -ESTALE;
@@ -486,7 +509,7 @@ static int dir_open(struct draft_nodes *n, struct draft_node *node)
 	return fd;
 }
 
-static int dir_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret)
+int table_dir_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret)
 {
 	struct stat st;
 	int fd, r;
@@ -518,11 +541,11 @@ int draft_node_dir(struct draft_nodes *n, struct draft_node *node, struct draft_
 
 	if (!S_ISDIR(node->type))
 		return -ENOTDIR;
-	r = dir_once(n, node, ret);
+	r = table_dir_once(n, node, ret);
 	if (!is_stale(r))
 		return r;
 	draft_renames_lock(n);
-	r = dir_once(n, node, ret);
+	r = table_dir_once(n, node, ret);
 	draft_renames_unlock(n);
 	return is_stale(r) ? -ESTALE : r;
 }
@@ -540,7 +563,7 @@ static int reach_by_name(struct draft_nodes *n, struct draft_node *node, struct 
 {
 	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
 	auto_close int fd = -1;
-	int r = dir_once(n, parent, &dir);
+	int r = table_dir_once(n, parent, &dir);
 
 	if (r < 0)
 		return r;
@@ -623,6 +646,7 @@ int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd)
 		return -ESTALE;
 	if (node->fd < 0)
 		node->fd = take_fd(fd);
+	keep_pin(node, node->fd);
 	node->opens++;
 	return 0;
 }
@@ -636,10 +660,10 @@ void draft_nodes_closed(struct draft_nodes *n, fuse_ino_t ino)
 	node = map64_get(n->map, ino);
 	if (node && node->opens > 0) {
 		node->opens--;
-		settle(n, node, &t);
+		table_settle(n, node, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 }
 
 void draft_node_name(struct draft_nodes *n, const struct draft_node *node, char out[NAME_MAX + 1])
@@ -682,6 +706,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	if (node) {
 		node->users++;
 		pinned = node->fd >= 0;
+		keep_pin(node, node->fd);
 	}
 	pthread_mutex_unlock(&n->lock);
 	if (pinned)
@@ -692,6 +717,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	pthread_mutex_lock(&n->lock);
 	if (node->fd < 0) {
 		node->fd = take_fd(&fd);
+		keep_pin(node, node->fd);
 		if (S_ISDIR(node->type))
 			n->dir_fds++;
 	}
@@ -707,9 +733,9 @@ void draft_node_left(struct draft_nodes *n, struct draft_node *node, const struc
 		return;
 	pthread_mutex_lock(&n->lock);
 	if (is_named(node, parent, name))
-		set_name(n, node, NULL, NULL, &t);
+		table_set_name(n, node, NULL, NULL, &t);
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 }
 
 void draft_node_moved(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char **name)
@@ -719,9 +745,9 @@ void draft_node_moved(struct draft_nodes *n, struct draft_node *node, struct dra
 	if (!node)
 		return;
 	pthread_mutex_lock(&n->lock);
-	set_name(n, node, parent, take_ptr(*name), &t);
+	table_set_name(n, node, parent, take_ptr(*name), &t);
 	pthread_mutex_unlock(&n->lock);
-	trash_empty(&t);
+	table_trash_empty(&t);
 }
 
 /* ---- the end of a version ---- */

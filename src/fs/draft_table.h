@@ -10,6 +10,7 @@
 #define MINTFS_FS_DRAFT_TABLE_H
 
 #include "node.h"
+#include <mintfs/keep.h>
 
 #include <limits.h>
 
@@ -36,10 +37,12 @@ struct draft_node {
 	int fd;                     /* lock; O_PATH, or -1; a root's is borrowed from the draft */
 	bool replaced;              /* lock; another file took the inode number: no longer in the table */
 	bool gone;                  /* lock; roots: committed or discarded */
+	bool unfound;               /* lock; known from the worker before, and not looked for yet. Roots: some of their nodes */
+	struct kept_node *kept;     /* lock; NULL: the next worker will not know it */
 };
 
-/* max_dir_fds: descriptors that may be kept for directories. */
-int draft_table_new(struct fs *fs, size_t max_dir_fds, struct draft_nodes **ret);
+/* max_dir_fds: descriptors that may be kept for directories. keep: NULL, nothing outlives the process. */
+int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret);
 struct fs *draft_table_fs(const struct draft_nodes *n);
 size_t draft_table_count(struct draft_nodes *n); /* nodes remembered, roots too */
 
@@ -78,6 +81,12 @@ int draft_node_stat(struct draft_nodes *n, struct draft_node *node, struct stat 
 /* An open file begins: pins the node by fd (O_PATH; taken over if there is no pin yet, -1 then). It ends by
  * draft_nodes_closed. -ESTALE. */
 int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd);
+
+/* ---- draft_again.c: after the death of a worker ---- */
+/* A node that the worker before knew. root is in use. Its name is looked for when it is needed. */
+int draft_node_again(struct draft_nodes *n, struct draft_node *root, struct kept_node *kept);
+/* Gives the nodes of a version their names, by a walk through its tree. Nothing to do: 0. Not under a lock. */
+int draft_nodes_find(struct draft_nodes *n, struct draft_node *node);
 
 /* The name it was last seen under, for messages; "" if none is known. */
 void draft_node_name(struct draft_nodes *n, const struct draft_node *node, char out[NAME_MAX + 1]);

@@ -163,7 +163,7 @@ static int layout_setattr(struct call *c, fuse_ino_t ino, const struct stat *to,
 static int mint(struct call *c, const struct catalog_dir *model, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
 	struct catalog_version v;
-	int r = registry_mint(c->fs->registry, &c->who, model->id, name, mode & 07777, &v, &c->fault);
+	int r = registry_mint_once(c->fs->registry, &c->who, model->id, name, mode & 07777, c->hand ? &c->hand->once : NULL, &v, &c->fault);
 
 	if (r == 0)
 		r = draft_version_entry(c->fs, &v, e);

@@ -39,10 +39,15 @@ struct call {
 	struct registry_actor who;
 	struct fault fault; /* a refusal's sentence: goes to the log and to user.mintfs.error of `subject` */
 	fuse_ino_t subject; /* node that the sentence is kept with; 0: the node the request named */
+	uint64_t unique;    /* of the request; 0: of none */
+	bool again;         /* it is sent again: an earlier worker may have carried it out (resent.c) */
+	struct kept_hand *hand; /* of the thread that read it; NULL in the pool's jobs */
 };
 
-/* An open file: fi->fh. One owner of every open: open.c. */
+/* An open file; fi->fh is a handle of it. One owner of every open: open.c. */
 struct open_file;
+struct kept_open;
+struct kept_hand;
 
 /* Writes directory entries into a reply; stops (returns false) when it is full. In plus mode the entry counts as a lookup, as FUSE demands. */
 struct dir_sink;
@@ -100,22 +105,23 @@ int draft_version_entry(struct fs *fs, const struct catalog_version *v, struct f
 
 /* ---- open.c: every open of an inode's data goes through here (so that passthrough has one owner later) ---- */
 struct open_file {
-	int fd;               /* backing descriptor, owned, never with O_APPEND (the kernel gives each write its offset); -1: content is in `text` */
+	int fd;               /* backing descriptor, owned, never with O_APPEND (the kernel gives each write its offset) */
 	fuse_ino_t ino;
 	bool writable;
 	bool is_draft;
+	bool is_text;         /* generated content (versions.json), in a memfd */
 	int64_t version_id;   /* of the draft */
 	ino_t backing_ino;
 	int path_fd;          /* O_PATH of the same file for draft_file_closed, owned; -1: none (not writable) */
 	struct draft *draft;  /* referenced; NULL unless is_draft */
 	fuse_ino_t node;      /* the kernel's inode, by whose route the data go; 0: not routed yet (open_file_route) */
 	int backing_id;       /* 0: the daemon serves reads and writes */
-	char *text;           /* generated content (versions.json), owned */
-	size_t text_len;
+	struct kept_open *kept; /* for the next worker */
 };
 /* Takes proto->fd and the rest over into a new open file and sets fi (fh, keep_cache, direct_io…). On failure nothing is taken. */
-int open_file_begin(struct fs *fs, const struct open_file *proto, struct fuse_file_info *fi);
-struct open_file *open_file_of(const struct fuse_file_info *fi);
+int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_file_info *fi);
+/* NULL: it was released already (a RELEASE that comes again after a death). */
+struct open_file *open_file_of(struct fs *fs, const struct fuse_file_info *fi);
 void open_file_end(struct fs *fs, struct open_file *of); /* release: closes, tells the draft */
 
 /* ---- draft_nodes.c ---- */

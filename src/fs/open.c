@@ -1,8 +1,12 @@
 /* Open files: the one owner of every open of an inode's data.
  *
- * fi->fh is a struct open_file. All of them stand in a list, so that a commit can wait for a RELEASE that is on its way, and so that a connection that
- * was cut leaves nothing behind. The list's lock is held for links only, never over a system call or a call of another room. */
+ * fi->fh is the handle of a record that outlives this worker (kept.h); the next one makes its open files from these records. By the record's number the open
+ * file is found, without a lock: the kernel releases a file after all its other uses. All of them stand in a list too, so that a commit can wait for a RELEASE that is
+ * on its way, and so that a connection that was cut leaves nothing behind. The list's lock is held for links only, never over a system call or a
+ * call of another room. */
 #include "session.h"
+
+#include "kept.h"
 
 #include <errno.h>
 #include <mintfs/cleanup.h>
@@ -10,9 +14,13 @@
 #include <string.h>
 
 struct open_entry {
-	struct open_file file; /* first: fi->fh points to it */
+	struct open_file file; /* first: callers hold it */
+	uint64_t handle;
 	struct open_entry *prev, *next;
 };
+
+/* Open files by the numbers of their records, in parts that come as they are needed. */
+struct open_part { _Atomic(struct open_entry *) at[OPEN_PART]; };
 
 void open_table_init(struct open_table *t)
 {
@@ -24,54 +32,111 @@ void open_table_init(struct open_table *t)
 	pthread_cond_init(&t->released, &a);
 	pthread_condattr_destroy(&a);
 	t->first = NULL;
+	for (size_t i = 0; i < OPEN_PARTS; i++)
+		atomic_init(&t->parts[i], NULL);
 }
 
 void open_table_release(struct fs *fs, struct open_table *t)
 {
 	while (t->first)
 		open_file_end(fs, &t->first->file);
+	for (size_t i = 0; i < OPEN_PARTS; i++)
+		free(atomic_exchange(&t->parts[i], NULL));
 }
 
-int open_file_begin(struct fs *fs, const struct open_file *proto, struct fuse_file_info *fi)
+/* Under the lock. */
+static int place(struct open_table *t, struct open_entry *e)
+{
+	uint32_t i = keep_handle_index(e->handle);
+	struct open_part *part = atomic_load(&t->parts[i / OPEN_PART]);
+
+	if (!part) {
+		part = calloc(1, sizeof *part);
+		if (!part)
+			return -ENOMEM;
+		atomic_store(&t->parts[i / OPEN_PART], part);
+	}
+	atomic_store(&part->at[i % OPEN_PART], e);
+	e->next = t->first;
+	if (e->next)
+		e->next->prev = e;
+	t->first = e;
+	return 0;
+}
+
+static int add_entry(struct fs *fs, const struct open_file *proto, struct kept_open *kept, struct open_entry **ret)
 {
 	struct open_entry *e = malloc(sizeof *e);
+	int r;
 
 	if (!e)
 		return -ENOMEM;
-	*e = (struct open_entry){.file = *proto};
+	*e = (struct open_entry){.file = *proto, .handle = keep_handle(fs->keep, KEEP_OPENS, kept)};
+	e->file.kept = kept;
 	{
 		SCOPED_LOCK(&fs->opens.lock);
-		e->next = fs->opens.first;
-		if (e->next)
-			e->next->prev = e;
-		fs->opens.first = e;
+		r = place(&fs->opens, e);
 	}
-	fi->fh = (uint64_t)(uintptr_t)&e->file;
-	fi->direct_io = proto->text != NULL;                      /* each open reads the text as it was then */
-	fi->keep_cache = proto->text == NULL && !proto->is_draft; /* what is committed never changes */
+	if (r < 0)
+		free(e);
+	else
+		*ret = e;
+	return r;
+}
+
+int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_file_info *fi)
+{
+	struct fs *fs = c->fs;
+	struct kept_open *kept = keep_take(fs->keep, KEEP_OPENS);
+	struct open_entry *e;
+	int r = kept ? add_entry(fs, proto, kept, &e) : -ENFILE;
+
+	if (r < 0) {
+		keep_drop(fs->keep, KEEP_OPENS, kept);
+		return r;
+	}
+	kept->unique = c->unique;
+	kept->ino = proto->ino;
+	kept->version_id = proto->version_id;
+	kept->backing_ino = proto->backing_ino;
+	kept->flags = (proto->writable ? KEPT_WRITABLE : 0) | (proto->is_draft ? KEPT_DRAFT : 0) | (proto->is_text ? KEPT_TEXT : 0);
+	keep_hold(&kept->slot, 0, proto->fd);
+	keep_hold(&kept->slot, 1, proto->path_fd);
+	keep_publish(kept);
+	fi->fh = e->handle;
+	fi->direct_io = proto->is_text;                      /* each open reads the text as it was then */
+	fi->keep_cache = !proto->is_text && !proto->is_draft; /* what is committed never changes */
 	return 0;
 }
 
 int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_file *of)
 {
-	if (of->text) /* never the same twice, and read past the page cache */
+	if (of->is_text) /* never the same twice, and read past the page cache */
 		return 0;
 	int r = passthrough_begin(fs, req, ino, of->fd, &of->backing_id);
-	if (r == 0)
-		of->node = ino;
+	if (r == 0) {
+		of->kept->backing_id = of->backing_id;
+		of->kept->node = of->node = ino;
+	}
 	return r;
 }
 
-struct open_file *open_file_of(const struct fuse_file_info *fi)
+struct open_file *open_file_of(struct fs *fs, const struct fuse_file_info *fi)
 {
-	return (struct open_file *)(uintptr_t)fi->fh;
+	uint32_t i = keep_handle_index(fi->fh);
+	struct open_part *part = i / OPEN_PART < OPEN_PARTS ? atomic_load(&fs->opens.parts[i / OPEN_PART]) : NULL;
+	struct open_entry *e = part ? atomic_load(&part->at[i % OPEN_PART]) : NULL;
+
+	return e && e->handle == fi->fh ? &e->file : NULL;
 }
 
 /* Leaves the list last: who waits for writers then finds the draft informed. */
 static void unlink_entry(struct open_table *t, struct open_entry *e)
 {
+	uint32_t i = keep_handle_index(e->handle);
 	SCOPED_LOCK(&t->lock);
 
+	atomic_store(&atomic_load(&t->parts[i / OPEN_PART])->at[i % OPEN_PART], NULL);
 	if (e->prev)
 		e->prev->next = e->next;
 	else
@@ -83,23 +148,23 @@ static void unlink_entry(struct open_table *t, struct open_entry *e)
 
 void open_file_end(struct fs *fs, struct open_file *of)
 {
+	keep_ending(of->kept);
 	if (of->node)
 		passthrough_end(fs, of->node);
 	int r = of->fd >= 0 ? sys_close(of->fd) : 0;
 
 	if (r < 0)
 		log_error(fs->log, "closing a file of node %#llx: %s", (unsigned long long)of->ino, strerror(-r));
-	if (of->is_draft) {
+	if (of->draft)
 		draft_file_closed(of->draft, of->backing_ino, of->writable, of->path_fd);
-		if (of->path_fd >= 0)
-			close(of->path_fd);
-	}
+	if (of->path_fd >= 0)
+		close(of->path_fd);
 	unlink_entry(&fs->opens, (struct open_entry *)of);
 	if (of->is_draft) {
 		draft_put(of->draft);
 		draft_nodes_closed(fs->draft_nodes, of->ino);
 	}
-	free(of->text);
+	keep_drop(fs->keep, KEEP_OPENS, of->kept);
 	free(of);
 }
 
@@ -134,4 +199,17 @@ bool open_has_writer(struct fs *fs, fuse_ino_t ino)
 			return true;
 	}
 	return false;
+}
+
+void open_drop_ghost(struct fs *fs, uint64_t unique)
+{
+	struct open_entry *e;
+
+	{
+		SCOPED_LOCK(&fs->opens.lock);
+		for (e = fs->opens.first; e && e->file.kept->unique != unique; e = e->next)
+			;
+	}
+	if (e) /* nobody else knows of it */
+		open_file_end(fs, &e->file);
 }

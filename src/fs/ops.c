@@ -89,7 +89,8 @@ static int setattr_later(const struct call *c, fuse_ino_t ino, const struct stat
 	struct setattr_job *j = malloc(sizeof *j);
 	if (!j)
 		return -ENOMEM;
-	*j = (struct setattr_job){.c = *c, .ino = ino, .to = *to, .to_set = to_set};
+	*j = (struct setattr_job){.ino = ino, .to = *to, .to_set = to_set};
+	call_move(&j->c, c);
 	int r = fs_pool_run(c->fs, FS_POOL_LONG, setattr_run, j);
 	if (r < 0)
 		free(j);
@@ -109,7 +110,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		if (r == 0)
 			return;
 	} else if (r == 0) {
-		r = ops->setattr ? ops->setattr(&c, ino, attr, to_set, fi ? open_file_of(fi) : NULL, &st, &timeout) : call_refuse(&c, ops, ino);
+		r = ops->setattr ? ops->setattr(&c, ino, attr, to_set, fi ? open_file_of(c.fs, fi) : NULL, &st, &timeout) : call_refuse(&c, ops, ino);
 	}
 	call_reply_attr(&c, ino, r, &st, timeout);
 }
@@ -213,7 +214,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		struct rmdir_job *j = calloc(1, sizeof *j);
 		r = -ENOMEM;
 		if (j) {
-			j->c = c;
+			call_move(&j->c, &c);
 			j->parent = parent;
 			text_copy(j->name, sizeof j->name, name);
 			r = fs_pool_run(c.fs, FS_POOL_LONG, rmdir_run, j);

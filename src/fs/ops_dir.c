@@ -62,95 +62,176 @@ static void forget_all(struct fs *fs, const struct dir_sink *s)
 	}
 }
 
+enum { CLASS_LAYOUT, CLASS_COMMITTED, CLASS_DRAFT, CLASSES };
+static const struct node_ops *const classes[CLASSES] = {&layout_ops, &committed_ops, &draft_ops};
+
 struct listing {
 	const struct node_ops *ops;
 	uint64_t fh; /* the class's own */
 	fuse_ino_t ino;
-	struct listing *prev, *next; /* of those open, under fs->listings_lock: a cut connection releases nothing */
+	struct kept_listing *kept; /* fi->fh is its handle */
 };
 
-static struct listing *listing_of(const struct fuse_file_info *fi)
-{
-	return (struct listing *)(uintptr_t)fi->fh;
-}
-
-static void begin_listing(struct fs *fs, struct listing *l)
+/* NULL: it was released already (a RELEASEDIR that comes again after a death). */
+static struct listing *listing_of(struct fs *fs, const struct fuse_file_info *fi)
 {
 	SCOPED_LOCK(&fs->listings_lock);
 
-	l->prev = NULL;
-	l->next = fs->listings;
-	if (l->next)
-		l->next->prev = l;
-	fs->listings = l;
+	return map64_get(fs->listings, fi->fh);
 }
 
-static void unlink_listing(struct fs *fs, struct listing *l)
+static int add_listing(struct fs *fs, struct listing *l, uint64_t *ret_handle)
 {
+	uint64_t handle = keep_handle(fs->keep, KEEP_LISTINGS, l->kept);
 	SCOPED_LOCK(&fs->listings_lock);
+	int r = map64_put(fs->listings, handle, l);
 
-	if (l->prev)
-		l->prev->next = l->next;
-	else
-		fs->listings = l->next;
-	if (l->next)
-		l->next->prev = l->prev;
+	if (r == 0)
+		*ret_handle = handle;
+	return r;
 }
 
-static void end_listing(struct call *c, struct fuse_file_info *fi)
+static int begin_listing(struct call *c, const struct node_ops *ops, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	auto_free struct listing *l = listing_of(fi);
+	struct fs *fs = c->fs;
+	struct listing *l = malloc(sizeof *l);
+	struct kept_listing *kept = l ? keep_take(fs->keep, KEEP_LISTINGS) : NULL;
+	int r = !l ? -ENOMEM : kept ? 0 : -ENFILE;
 
-	unlink_listing(c->fs, l);
+	if (r == 0) {
+		*l = (struct listing){.ops = ops, .fh = fi->fh, .ino = ino, .kept = kept};
+		r = add_listing(fs, l, &fi->fh);
+	}
+	if (r < 0) {
+		keep_drop(fs->keep, KEEP_LISTINGS, kept);
+		free(l);
+		return r;
+	}
+	kept->unique = c->unique;
+	kept->ino = ino;
+	while (classes[kept->class] != ops)
+		kept->class++;
+	keep_publish(kept);
+	return 0;
+}
+
+/* Takes l. */
+static void end_listing(struct call *c, struct listing *l, struct fuse_file_info *fi)
+{
+	struct kept_listing *kept = l->kept;
+	{
+		SCOPED_LOCK(&c->fs->listings_lock);
+		map64_remove(c->fs->listings, keep_handle(c->fs->keep, KEEP_LISTINGS, kept));
+	}
 	fi->fh = l->fh;
-	if (l->ops->releasedir)
+	if (l->ops->releasedir && l->fh)
 		l->ops->releasedir(c, l->ino, fi);
+	keep_drop(c->fs->keep, KEEP_LISTINGS, kept);
+	free(l);
+}
+
+struct find_ghost { uint64_t unique; struct listing *found; };
+
+static bool is_ghost(uint64_t handle, void *value, void *arg)
+{
+	struct listing *l = value;
+	struct find_ghost *f = arg;
+
+	if (f->unique == 0 || l->kept->unique == f->unique)
+		f->found = l;
+	return f->found == NULL;
+}
+
+/* unique 0: any. */
+static bool end_one(struct fs *fs, uint64_t unique)
+{
+	struct find_ghost f = {.unique = unique};
+	struct call c = {.fs = fs};
+	struct fuse_file_info fi = {0};
+
+	{
+		SCOPED_LOCK(&fs->listings_lock);
+		map64_each(fs->listings, is_ghost, &f);
+	}
+	if (f.found)
+		end_listing(&c, f.found, &fi);
+	return f.found != NULL;
+}
+
+void listings_drop_ghost(struct fs *fs, uint64_t unique)
+{
+	end_one(fs, unique);
 }
 
 void listings_release(struct fs *fs)
 {
-	while (fs->listings) {
-		struct call c = {.fs = fs};
-		struct fuse_file_info fi = {.fh = (uint64_t)(uintptr_t)fs->listings};
-		end_listing(&c, &fi);
-	}
+	while (end_one(fs, 0))
+		;
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct call c;
-	struct listing *l = NULL;
 	const struct node_ops *ops;
+	struct fuse_file_info bare = {0};
 	int r = call_begin_at(&c, req, ino, NULL, &ops);
 
 	fi->fh = 0;
 	if (r == 0 && !ops->readdir)
 		r = -ENOTDIR;
-	if (r == 0)
-		r = (l = malloc(sizeof *l)) ? 0 : -ENOMEM;
 	if (r == 0 && ops->opendir)
 		r = ops->opendir(&c, ino, fi);
+	bare.fh = fi->fh;
+	if (r == 0) {
+		r = begin_listing(&c, ops, ino, fi);
+		if (r < 0 && bare.fh)
+			ops->releasedir(&c, ino, &bare);
+	}
 	if (r != 0) {
-		free(l);
 		call_fail(&c, ino, r);
 		return;
 	}
-	*l = (struct listing){.ops = ops, .fh = fi->fh, .ino = ino};
-	begin_listing(c.fs, l);
-	fi->fh = (uint64_t)(uintptr_t)l;
+	struct listing *l = listing_of(c.fs, fi);
 	if (fuse_reply_open(req, fi) != 0)
-		end_listing(&c, fi);
+		end_listing(&c, l, fi);
+}
+
+/* What a draft's listing needs beyond what is kept of it: made anew after a death. */
+static int open_again(struct call *c, struct listing *l)
+{
+	struct fuse_file_info fi = {0};
+	int r = 0;
+
+	if (l->ops != &draft_ops)
+		return 0;
+	{
+		SCOPED_LOCK(&c->fs->listings_lock);
+		fi.fh = l->fh;
+	}
+	if (fi.fh)
+		return 0;
+	r = l->ops->opendir(c, l->ino, &fi);
+	if (r < 0)
+		return r;
+	{
+		SCOPED_LOCK(&c->fs->listings_lock);
+		if (!l->fh)
+			l->fh = fi.fh, fi.fh = 0;
+	}
+	if (fi.fh) /* another thread was quicker */
+		l->ops->releasedir(c, l->ino, &fi);
+	return 0;
 }
 
 static void read_listing(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
 	struct call c;
-	const struct listing *l = listing_of(fi);
 	auto_free char *buf = malloc(size);
 	struct dir_sink s = {.req = req, .buf = buf, .size = size, .plus = plus};
-	int r = buf ? 0 : -ENOMEM;
 
 	call_begin(&c, req);
+	struct listing *l = listing_of(c.fs, fi);
+	int r = !l ? -EBADF : buf ? open_again(&c, l) : -ENOMEM;
 	if (r == 0) {
 		fi->fh = l->fh;
 		r = l->ops->readdir(&c, ino, off, &s, fi);
@@ -176,7 +257,9 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct call c;
 
 	call_begin(&c, req);
-	end_listing(&c, fi);
+	struct listing *l = listing_of(c.fs, fi);
+	if (l)
+		end_listing(&c, l, fi);
 	fuse_reply_err(req, 0);
 }
 
@@ -203,17 +286,18 @@ static void fsyncdir_run(void *arg)
 /* Of drafts only: everything else in a directory is the catalog's, and durable as it promises. */
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	const struct listing *l = listing_of(fi);
+	const struct listing *l = listing_of(fuse_req_userdata(req), fi);
 	struct fsyncdir_job *j;
 	int r = -ENOMEM;
 
-	if (!l->ops->fsyncdir) {
+	if (!l || !l->ops->fsyncdir) {
 		fuse_reply_err(req, 0);
 		return;
 	}
 	j = calloc(1, sizeof *j);
 	if (j) {
 		call_begin(&j->c, req);
+		call_move(&j->c, &j->c);
 		j->ino = ino;
 		j->datasync = datasync != 0;
 		r = fs_pool_run(j->c.fs, FS_POOL_SYNC, fsyncdir_run, j);

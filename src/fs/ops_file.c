@@ -11,10 +11,11 @@
 
 static int route(struct call *c, fuse_ino_t ino, const struct fuse_file_info *fi)
 {
-	int r = open_file_route(c->fs, c->req, ino, open_file_of(fi));
+	struct open_file *of = open_file_of(c->fs, fi);
+	int r = open_file_route(c->fs, c->req, ino, of);
 
 	if (r < 0)
-		open_file_end(c->fs, open_file_of(fi));
+		open_file_end(c->fs, of);
 	return r;
 }
 
@@ -30,8 +31,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = route(&c, ino, fi);
 	if (r < 0)
 		call_fail(&c, ino, r);
-	else if (open_reply(req, fi, open_file_of(fi)->backing_id) != 0) /* interrupted: no RELEASE will come */
-		open_file_end(c.fs, open_file_of(fi));
+	else if (open_reply(req, fi, open_file_of(c.fs, fi)->backing_id) != 0) /* interrupted: no RELEASE will come */
+		open_file_end(c.fs, open_file_of(c.fs, fi));
 }
 
 /* name "/": an unnamed file (channel.c). ENOSYS would tell the kernel never to ask again. */
@@ -53,38 +54,21 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	}
 	if (r < 0) {
 		call_fail(&c, parent, r);
-	} else if (open_reply_create(req, &e, fi, open_file_of(fi)->backing_id) != 0) {
-		open_file_end(c.fs, open_file_of(fi));
+		return;
+	}
+	call_counted(&c, e.ino);
+	if (open_reply_create(req, &e, fi, open_file_of(c.fs, fi)->backing_id) != 0) {
+		open_file_end(c.fs, open_file_of(c.fs, fi));
 		node_forget(c.fs, e.ino, 1);
 	}
 }
 
-/* A copy is sent: once the kernel has it, a RELEASE may free the text while we are still leaving the reply. */
-static void read_text(fuse_req_t req, const struct open_file *of, size_t size, off_t off)
-{
-	size_t left = (uint64_t)off < of->text_len ? of->text_len - (size_t)off : 0, n = left < size ? left : size;
-	auto_free char *data = malloc(n + 1);
-
-	if (!data) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	memcpy(data, of->text + (n ? off : 0), n);
-	fuse_reply_buf(req, data, n);
-}
-
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	const struct open_file *of = open_file_of(fi);
-	auto_free char *data = NULL;
-	ssize_t n;
+	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
+	auto_free char *data = malloc(size);
+	ssize_t n = !of ? -EBADF : data ? sys_pread_full(of->fd, data, size, off) : -ENOMEM;
 
-	if (of->fd < 0) {
-		read_text(req, of, size, off);
-		return;
-	}
-	data = malloc(size);
-	n = data ? sys_pread_full(of->fd, data, size, off) : -ENOMEM;
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -94,12 +78,12 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 /* What was written before an error counts; the error comes with the next write. */
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	const struct open_file *of = open_file_of(fi);
+	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
 	size_t done = 0;
 	ssize_t n = 0;
 
 	while (done < size) {
-		n = of->fd >= 0 ? sys_pwrite(of->fd, data + done, size - done, off + (off_t)done) : -EBADF;
+		n = of && of->writable ? sys_pwrite(of->fd, data + done, size - done, off + (off_t)done) : -EBADF;
 		if (n <= 0)
 			break;
 		done += (size_t)n;
@@ -112,7 +96,11 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	open_file_end(fuse_req_userdata(req), open_file_of(fi));
+	struct fs *fs = fuse_req_userdata(req);
+	struct open_file *of = open_file_of(fs, fi);
+
+	if (of)
+		open_file_end(fs, of);
 	fuse_reply_err(req, 0);
 }
 
@@ -145,9 +133,9 @@ static void fsync_run(void *arg)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fsync_job *j;
-	const struct open_file *of = open_file_of(fi);
+	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
 
-	if (!of->is_draft) { /* durable since its commit */
+	if (!of || !of->is_draft) { /* durable since its commit */
 		fuse_reply_err(req, 0);
 		return;
 	}
@@ -157,6 +145,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 		return;
 	}
 	call_begin(&j->c, req);
+	call_move(&j->c, &j->c);
 	j->of = of;
 	j->datasync = datasync != 0;
 	int r = fs_pool_run(j->c.fs, FS_POOL_SYNC, fsync_run, j);
@@ -168,8 +157,8 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
-	const struct open_file *of = open_file_of(fi);
-	int r = of->fd >= 0 ? sys_fallocate(of->fd, mode, off, len) : -EBADF;
+	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
+	int r = of && of->writable ? sys_fallocate(of->fd, mode, off, len) : -EBADF;
 
 	/* ENOSYS would switch it off for good, and a file system below that lacks one mode may have another */
 	fuse_reply_err(req, r == -ENOSYS ? EOPNOTSUPP : -r);
@@ -196,12 +185,14 @@ static off_t seek_in_cached(int fd, off_t off, int whence)
  * copied by the holes of the file below would lose it. So there are none as long as there may be such a mapping. */
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
-	const struct open_file *of = open_file_of(fi);
+	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
 	off_t r;
 
-	if (of->fd < 0)
-		r = seek_in_data((off_t)of->text_len, off, whence);
-	else if (of->backing_id == 0 && open_has_writer(fuse_req_userdata(req), ino))
+	if (!of) {
+		fuse_reply_err(req, EBADF);
+		return;
+	}
+	if (of->backing_id == 0 && open_has_writer(fuse_req_userdata(req), ino))
 		r = seek_in_cached(of->fd, off, whence);
 	else
 		r = lseek(of->fd, off, whence);
@@ -215,10 +206,11 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 	struct fuse_file_info *fi_out, size_t len, int flags)
 {
-	const struct open_file *in = open_file_of(fi_in), *out = open_file_of(fi_out);
+	struct fs *fs = fuse_req_userdata(req);
+	const struct open_file *in = open_file_of(fs, fi_in), *out = open_file_of(fs, fi_out);
 	ssize_t n;
 
-	if (in->fd < 0 || out->fd < 0 || !out->writable) {
+	if (!in || !out || in->is_text || !out->writable) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}

@@ -100,7 +100,11 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	errors_init(&fs->errors);
 	versions_cache_init(&fs->versions);
 	pthread_mutex_init(&fs->listings_lock, NULL);
-	r = fs->passthrough.routes ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
+	fs->listings = map64_new();
+	fs->keep = o->keep;
+	r = channel_init(&fs->channel, keep_area(fs->keep, KEEP_AREA_FS));
+	if (r == 0)
+		r = fs->passthrough.routes && fs->listings ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
 	if (r == 0)
 		r = copy_text(o->fsname, &fs->fsname);
 	if (r == 0)
@@ -124,6 +128,8 @@ void fs_free(struct fs *fs)
 	pthread_cond_destroy(&fs->opens.released);
 	pthread_mutex_destroy(&fs->opens.lock);
 	pthread_mutex_destroy(&fs->listings_lock);
+	map64_free(fs->listings);
+	channel_release(&fs->channel);
 	free(fs->mountpoint);
 	free(fs->fsname);
 	pthread_sigmask(SIG_SETMASK, &fs->old_signals, NULL);

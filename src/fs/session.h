@@ -2,6 +2,7 @@
 #ifndef MINTFS_FS_SESSION_H
 #define MINTFS_FS_SESSION_H
 
+#include "kept.h"
 #include "node.h"
 #include <mintfs/fs.h>
 #include <mintfs/util.h>
@@ -32,7 +33,14 @@ struct channel {
 	_Atomic uint64_t offered;     /* what the kernel offered in it: FUSE_… bits of linux/fuse.h, upper half from flags2 */
 	_Atomic bool passthrough;     /* to be told to the kernel in the reply to INIT */
 	_Atomic unsigned order;       /* for the thread sanitizer only */
+	struct kept_session *kept;
+	pthread_key_t hand;           /* of the thread: its struct kept_hand */
+	_Atomic unsigned n_hands;
 };
+int channel_init(struct channel *ch, struct kept_session *kept);
+void channel_release(struct channel *ch);
+/* Of a thread that reads requests; NULL elsewhere, and where there are too many of them. */
+struct kept_hand *channel_hand(struct channel *ch);
 /* Takes over the reading and writing of a session that was mounted. The session's userdata must be the fs. */
 int channel_attach(struct channel *ch, struct fuse_session *se);
 #define BIT_PASSTHROUGH (1ULL << 37) /* FUSE_PASSTHROUGH of linux/fuse.h, Linux 6.9 */
@@ -77,10 +85,14 @@ void notify_stop_end(struct notify *n);
 void notify_free(struct notify *n);
 
 /* ---- open.c ---- */
+#define OPEN_PART 1024
+#define OPEN_PARTS 1024
+struct open_part;
 struct open_table {
 	pthread_mutex_t lock; /* the list, and the links in its members */
 	pthread_cond_t released;
 	struct open_entry *first;
+	_Atomic(struct open_part *) parts[OPEN_PARTS];
 };
 void open_table_init(struct open_table *t);
 /* Decides how the data of a just opened file go, for node `ino` of the kernel: the one place for that. -ENOMEM. */
@@ -89,10 +101,12 @@ void open_table_release(struct fs *fs, struct open_table *t); /* ends what the k
 /* close() does not wait for RELEASE: waits up to ms until no file of the version is open for writing, so that a commit right after the last close is
  * not refused as busy. */
 void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
+void open_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
 bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */
 
 /* ---- ops_dir.c ---- */
 void listings_release(struct fs *fs); /* ends what the kernel never released */
+void listings_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
 
 /* ---- versions_node.c ---- */
 struct versions_cache {
@@ -118,6 +132,7 @@ struct fs {
 	struct notify *notify;
 
 	/* fixed while it serves */
+	struct keep *keep;
 	struct registry *registry;
 	struct fuse_session *session;
 	struct draft_nodes *draft_nodes;
@@ -129,8 +144,8 @@ struct fs {
 	struct open_table opens;
 	struct error_ring errors;
 	struct versions_cache versions;
-	pthread_mutex_t listings_lock; /* the list, and the links in its members */
-	struct listing *listings;
+	pthread_mutex_t listings_lock;
+	struct map64 *listings; /* open directories by their handles */
 };
 
 /* ---- pool.c: what may take long, off the threads that read requests ---- */
@@ -141,6 +156,10 @@ int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg
 
 /* ---- call.c: a request from its beginning to its one reply ---- */
 void call_begin(struct call *c, fuse_req_t req);
+/* For a job of the pool (to may be from): the request goes on there, and what is known of the thread that read it stays behind. */
+void call_move(struct call *to, const struct call *from);
+/* A lookup of the node was counted for the reply that is about to be written. */
+void call_counted(struct call *c, fuse_ino_t ino);
 /* As call_begin, and finds the class of the node; a name (NULL: none) must fit. */
 int call_begin_at(struct call *c, fuse_req_t req, fuse_ino_t ino, const char *name, const struct node_ops **ret);
 /* Replies: each ends the request. r: 0 or -errno; on failure the sentence is logged and kept with c->subject, or else with ino. */
@@ -151,6 +170,10 @@ void call_reply_attr(struct call *c, fuse_ino_t ino, int r, const struct stat *s
 /* A change that the class has no function for. */
 int call_refuse(struct call *c, const struct node_ops *ops, fuse_ino_t ino);
 void node_forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup);
+
+/* ---- resent.c: requests that an earlier worker had read and not answered ---- */
+unsigned resent_collect(struct kept_session *k); /* before a worker after the first serves; how many requests were in work */
+void resent_begin(struct call *c);
 
 /* ---- node.c and classes ---- */
 int64_t node_dir_id(fuse_ino_t ino);     /* catalog id of a DIR node or the root */

@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <mintfs/buf.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define TEXT_MAX (256UL << 20) /* some million models */
 
@@ -142,6 +144,15 @@ static int versions_setattr(struct call *c, fuse_ino_t ino, const struct stat *t
 	return 0;
 }
 
+/* A file without a name: it outlives this worker as every other open file does. */
+static int text_file(const char *text, size_t len)
+{
+	auto_close int fd = memfd_create("versions.json", MFD_CLOEXEC);
+	int r = fd < 0 ? -errno : sys_pwrite_full(fd, text, len, 0);
+
+	return r < 0 ? r : take_fd(&fd);
+}
+
 static int versions_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct snapshot s;
@@ -152,10 +163,14 @@ static int versions_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *
 	r = current(c->fs, true, &s);
 	if (r != 0)
 		return r;
-	struct open_file proto = {.fd = -1, .path_fd = -1, .ino = ino, .text = s.text, .text_len = s.len};
-	r = open_file_begin(c->fs, &proto, fi);
+	int fd = text_file(s.text, s.len);
+	free(s.text);
+	if (fd < 0)
+		return fd;
+	struct open_file proto = {.fd = fd, .path_fd = -1, .ino = ino, .is_text = true};
+	r = open_file_begin(c, &proto, fi);
 	if (r < 0)
-		free(s.text);
+		close(fd);
 	return r;
 }
 

@@ -187,7 +187,7 @@ static struct setxattr_job *new_job(const struct call *c, fuse_ino_t ino, const 
 
 	if (!j)
 		return NULL;
-	j->c = *c;
+	call_move(&j->c, c);
 	j->ino = ino;
 	j->size = size;
 	j->name = (char *)(j + 1);

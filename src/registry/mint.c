@@ -14,6 +14,7 @@ struct mint_job {
 	int64_t model_id;
 	uint32_t exact; /* 0: the next */
 	mode_t mode;
+	struct registry_once *once; /* or NULL */
 	const char *author;
 	struct catalog_run run;
 	struct catalog_version v;
@@ -83,6 +84,8 @@ static int mint_write(struct catalog_conn *conn, void *arg)
 	j->v = (struct catalog_version){.model_id = j->model_id, .number = m.last_number, .state = CATALOG_DRAFT, .minted_ns = time_now_ns(), .uid = j->who->uid,
 		.gid = inherit ? dir.gid : j->who->gid, .mode = j->mode | (inherit ? S_ISGID : 0), .run_id = run_id, .owner = j->r->mount_id};
 	rc = catalog_version_add(conn, &j->v, j->author, &j->v.id);
+	if (rc == 0 && j->once) /* before anybody can see it. Should the transaction come to nothing, no row has both */
+		*j->once = (struct registry_once){j->v.id, j->v.minted_ns};
 	return rc < 0 ? rc : make_directory(j);
 }
 
@@ -110,15 +113,40 @@ static int mint_and_serve(struct mint_job *j, const struct caller *c, bool exclu
 	return 0;
 }
 
+/* -ENOENT: it was not carried out. */
+static int recall_mint(struct registry *r, const struct registry_once *once, struct catalog_version *ret)
+{
+	struct catalog_version v;
+	auto_read struct catalog_conn *conn = NULL;
+	if (!once || !once->version_id)
+		return -ENOENT;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_version_get(conn, once->version_id, &v);
+	if (rc == 0 && v.minted_ns != once->minted_ns)
+		rc = -ENOENT;
+	if (rc == 0)
+		*ret = v;
+	return rc;
+}
+
 int registry_mint(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct catalog_version *ret,
 	struct fault *f)
 {
+	return registry_mint_once(r, who, model_id, name, mode, NULL, ret, f);
+}
+
+int registry_mint_once(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct registry_once *once,
+	struct catalog_version *ret, struct fault *f)
+{
 	struct caller c;
 	char author[64];
-	struct mint_job j = {.r = r, .who = who, .model_id = model_id, .mode = mode & 01777, .author = author, .lock_fd = -1};
+	struct mint_job j = {.r = r, .who = who, .model_id = model_id, .mode = mode & 01777, .once = once, .author = author, .lock_fd = -1};
 	enum layout_child kind = layout_classify_child(name, &j.exact);
 	if (kind != LAYOUT_CHILD_VERSION)
 		j.exact = 0;
+	if (recall_mint(r, once, ret) == 0)
+		return 0;
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: no version can be minted");
 	if (kind != LAYOUT_CHILD_VERSION && kind != LAYOUT_CHILD_LATEST && kind != LAYOUT_CHILD_NEXT)
