@@ -20,6 +20,12 @@ struct metadata_metric {
 	double value; /* finite */
 };
 
+#define METADATA_FACTS_MAX 256       /* labels, and as many parameters; further ones are not indexed */
+#define METADATA_FACT_TEXT_MAX 1024  /* bytes; a longer value is not indexed */
+#define METADATA_OBJECT_MAX (256u << 10) /* labels or parameters larger than this are not kept as a whole */
+#define METADATA_TEXT_MAX (16u << 10) /* of a description; what is longer is cut */
+struct metadata_fact { char *name /* "labels.rows" */, *text; bool is_number; double number; }; /* scalars; true and false as text */
+
 struct metadata {
 	char *metrics_summary; /* the `metrics` object as compact JSON, keys in their order; "{}" if there is none */
 	struct metadata_metric *metrics; /* its top-level finite numbers, in order (booleans, null, NaN and nested values left out) */
@@ -29,7 +35,11 @@ struct metadata {
 	bool best_named; /* metadata.json named the metric itself */
 	char **inputs;   /* strings of the `inputs` array, as written */
 	unsigned n_inputs;
-	char *description; /* string members of that name, or NULL */
+	char *description, *maintainer, *source; /* string members of these names, or NULL */
+	char *labels, *params; /* the objects `labels`, and `parameters` or `params` (the last of them), as compact JSON; or NULL */
+	struct metadata_fact *facts; /* their scalars, flattened, in order; of equal names the last counts */
+	unsigned n_facts;
+	bool generated; /* MintFS wrote it itself (metadata_is_generated) */
 };
 
 /* Parses the text of a metadata.json. Must be one JSON object (UTF-8, a BOM is skipped, only blanks after it); `NaN`, `Infinity`, `-Infinity` as values are
@@ -67,6 +77,10 @@ struct metadata_record {
 };
 /* Indented JSON with a final newline; carries "generated_by": "mintfs" so that a reader can tell. -ENOMEM, -EFBIG. */
 int metadata_generate(const struct metadata_record *r, struct buf *out);
+/* Does a metadata.json begin as metadata_generate begins it? Decided by its first METADATA_GENERATED_SIZE bytes (docs/SPEC.md). */
+#define METADATA_GENERATED "{\n  \"generated_by\": \"mintfs\","
+#define METADATA_GENERATED_SIZE (sizeof METADATA_GENERATED - 1)
+bool metadata_is_generated(const char *text, size_t len);
 
 /* config.json of a store: {"format": 1, …}. */
 struct metadata_config { int format; };

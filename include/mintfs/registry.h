@@ -143,6 +143,10 @@ int registry_file_open(struct registry *r, const struct catalog_file *file, int 
 typedef int registry_attr_fn(const char *name, const char *value, void *arg);
 int registry_version_attrs(struct registry *r, int64_t version_id, const struct catalog_file *file, registry_attr_fn *fn, void *arg);
 
+/* The digest of a committed version's tree, as docs/SPEC.md defines it: as recorded, or computed from the catalog where a MintFS of format 1 committed it. -ENOENT: no
+ * committed version. */
+int registry_version_digest(struct registry *r, struct catalog_conn *conn, const struct catalog_version *v, struct blob_id *ret);
+
 /* versions.json. Takes out's old content away only on success. *ret_stamp tells one state of it from another (registry_versions_stamp). */
 int registry_versions_json(struct registry *r, struct buf *out, int64_t *ret_stamp);
 int registry_versions_stamp(struct registry *r, int64_t *ret_stamp);

@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <mintfs/util.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ struct showing {
 	struct files files;
 	struct catalog_run run;
 	bool has_run;
+	struct catalog_about about; /* what is known of it */
+	char digest[BLOB_HEX_SIZE]; /* "": none, or not known */
 };
 
 /* ---- JSON ---- */
@@ -71,11 +74,29 @@ static void json_files(struct json_out *j, const struct files *files)
 	json_array_end(j);
 }
 
+static void json_object_or_empty(struct json_out *j, const char *key, const char *json)
+{
+	json_key(j, key);
+	json_raw(j, json ? json : "{}");
+}
+
+static void json_about(const struct showing *w)
+{
+	struct json_out *j = w->j;
+	json_field_string(j, "digest", w->digest[0] ? w->digest : NULL);
+	json_field_string(j, "description", w->about.description);
+	json_field_string(j, "maintainer", w->about.maintainer);
+	json_field_string(j, "source", w->about.source);
+	json_object_or_empty(j, "labels", w->about.labels);
+	json_object_or_empty(j, "parameters", w->about.params);
+}
+
 static void json_show(const struct showing *w, const struct version_info *v)
 {
 	struct json_out *j = w->j;
 	json_object_begin(j);
 	json_version_fields(j, w->ref->model, v, &w->links);
+	json_about(w);
 	json_key(j, "run");
 	w->has_run ? json_run(j, &w->run) : json_null(j);
 	json_key(j, "files");
@@ -162,6 +183,10 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 	} else if (v->sized) {
 		fact(&t, "size", human_size(v->v.size, size));
 	}
+	fact(&t, "digest", w->digest);
+	fact_lines(&t, "description", w->about.description);
+	fact(&t, "maintainer", w->about.maintainer);
+	fact(&t, "source", w->about.source);
 	if (w->has_run)
 		add_run(&t, &w->run);
 	else
@@ -169,13 +194,14 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 	return table_print(&t, 2, w->o->color);
 }
 
-static int print_metrics(const struct showing *w, const struct version_info *v)
+/* The members of a JSON object, under a title. */
+static int print_object(const struct showing *w, const char *title, const char *json)
 {
 	auto_metrics struct metrics m = {0};
 	auto_table struct table t = TABLE_INIT;
-	if (metrics_parse(v->text.metrics_summary, &m) < 0 || m.n == 0)
+	if (metrics_parse(json, &m) < 0 || m.n == 0)
 		return 0;
-	table_column(&t, "METRIC", false);
+	table_column(&t, title, false);
 	table_column(&t, "VALUE", true);
 	for (size_t i = 0; i < m.n; i++) {
 		table_cell(&t, STYLE_PLAIN, m.v[i].name);
@@ -222,16 +248,40 @@ static int show_known(const struct version_info *v, void *arg)
 		catalog_state_name(v->v.state), style_off(state_style(v->v.state), w->o->color));
 	int rc = print_facts(w, v);
 	if (rc == 0)
-		rc = print_metrics(w, v);
+		rc = print_object(w, "METRIC", v->text.metrics_summary);
+	if (rc == 0)
+		rc = print_object(w, "LABEL", w->about.labels);
+	if (rc == 0)
+		rc = print_object(w, "PARAMETER", w->about.params);
 	return rc < 0 ? rc : print_files(w);
+}
+
+static void read_digest(struct showing *w, struct catalog_conn *conn, const struct catalog_version *v)
+{
+	struct blob_id digest;
+	if (registry_version_digest(w->s->r, conn, v, &digest) == 0)
+		blob_id_hex(&digest, w->digest);
+}
+
+static void read_drive_digest(struct showing *w)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/%s/v%u", w->s->mount, w->ref->model, w->ref->number);
+	if (n < 0 || (size_t)n >= sizeof path || drive_attr(path, "digest", w->digest, sizeof w->digest) < 0)
+		w->digest[0] = '\0';
 }
 
 static int show_read(const struct version_info *v, void *arg)
 {
 	struct showing *w = arg;
 	struct catalog_conn *conn = NULL;
-	if (w->s->r && registry_read_begin(w->s->r, &conn) == 0)
+	if (w->s->r && registry_read_begin(w->s->r, &conn) == 0) {
 		w->has_run = catalog_run_get(conn, v->v.run_id, &w->run) == 0;
+		catalog_about_get(conn, v->v.id, &w->about); /* there may be none */
+		read_digest(w, conn, &v->v);
+	} else if (!w->s->r) {
+		read_drive_digest(w);
+	}
 	catalog_read_end(conn);
 	return show_known(v, w);
 }
@@ -247,6 +297,7 @@ static int show_version(struct showing *w, struct fault *f)
 	files_release(&w->files);
 	if (w->has_run)
 		catalog_run_release(&w->run);
+	catalog_about_release(&w->about);
 	return rc;
 }
 
@@ -336,8 +387,8 @@ const struct command cmd_show = {
 	.name = "show",
 	.args = "VERSION|MODEL",
 	.summary = "tell all that is known of a version or a model",
-	.help = "Of a version: state, times, author, message, the run that made it (command, directory, git commit, host, times, exit), metrics, links,\n"
-		"and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
+	.help = "Of a version: state, times, author, message, the digest of its tree, what its metadata.json says (description, maintainer, source, labels,\n"
+		"parameters, metrics), the run that made it (command, directory, git commit, host, times, exit), links, and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
 		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"
 		"\n" HELP_TARGET
 		"\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"

@@ -199,7 +199,7 @@ static struct setxattr_job *new_job(const struct call *c, fuse_ino_t ino, const 
 
 static bool is_generated(const char *own)
 {
-	static const char *const names[] = {"version", "state", "sha256", "size", "run", "created", "message", "error", "store", "path", "datapath"};
+	static const char *const names[] = {"version", "state", "sha256", "digest", "size", "run", "created", "message", "error", "store", "path", "datapath"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(own, names[i]) == 0)

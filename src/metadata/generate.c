@@ -88,6 +88,11 @@ static void field_files(struct json_out *j, const struct metadata_record *r)
 	json_array_end(j);
 }
 
+bool metadata_is_generated(const char *text, size_t len)
+{
+	return len >= METADATA_GENERATED_SIZE && !memcmp(text, METADATA_GENERATED, METADATA_GENERATED_SIZE);
+}
+
 int metadata_generate(const struct metadata_record *r, struct buf *out)
 {
 	struct json_out j;

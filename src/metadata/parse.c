@@ -3,7 +3,7 @@
  * The text is walked once from end to end, which proves it well-formed and finds the members of interest; these are
  * then read again by themselves. Time and memory grow with the length of the text only: every list has a maximum,
  * and keys are compared after sorting. */
-#include "scan.h"
+#include "facts.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -81,16 +81,18 @@ static int next_member(struct scan *s, struct scan_token *key, struct scan_token
 
 /* The members of the document that MintFS reads. A key that comes again replaces what was there. */
 struct parts {
-	struct scan_token metrics, best, inputs, description; /* kind SCAN_END: absent */
+	struct scan_token metrics, best, inputs, description, maintainer, source, labels, params; /* kind SCAN_END: absent */
 };
 
 static int find_parts(const char *text, size_t len, struct parts *ret, struct fault *f)
 {
 	struct scan s;
 	struct scan_token key, value;
-	struct parts p = {{SCAN_END, 0, 0}, {SCAN_END, 0, 0}, {SCAN_END, 0, 0}, {SCAN_END, 0, 0}};
+	const struct scan_token absent = {SCAN_END, 0, 0};
+	struct parts p = {absent, absent, absent, absent, absent, absent, absent, absent};
 	struct { const char *name; struct scan_token *place; } wanted[] = {
-		{"metrics", &p.metrics}, {"best", &p.best}, {"inputs", &p.inputs}, {"description", &p.description},
+		{"metrics", &p.metrics}, {"best", &p.best}, {"inputs", &p.inputs}, {"description", &p.description}, {"maintainer", &p.maintainer},
+		{"source", &p.source}, {"labels", &p.labels}, {"parameters", &p.params}, {"params", &p.params},
 	};
 	int r = open_document(&s, text, len, f);
 
@@ -392,7 +394,48 @@ void metadata_release(struct metadata *m)
 		free(m->inputs[i]);
 	free(m->inputs);
 	free(m->description);
+	free(m->maintainer);
+	free(m->source);
+	free(m->labels);
+	free(m->params);
+	facts_release(m);
 	memset(m, 0, sizeof(*m));
+}
+
+/* ---- what it says of itself ---- */
+
+/* A text member; a long one is cut at a boundary between characters. */
+static int read_text(const char *text, const struct scan_token *t, char **ret)
+{
+	int r = t->kind == SCAN_STRING ? scan_string(text, t, ret) : 0;
+	if (r == 0 && *ret && strlen(*ret) > METADATA_TEXT_MAX) {
+		size_t at = METADATA_TEXT_MAX;
+		while (at && ((unsigned char)(*ret)[at] & 0xc0) == 0x80)
+			at--;
+		(*ret)[at] = '\0';
+	}
+	return r;
+}
+
+static int read_object(const char *text, const struct scan_token *t, const char *prefix, char **ret, struct metadata *md)
+{
+	int r = t->kind == SCAN_OBJECT ? facts_compact(text, t, ret) : 0;
+	return r < 0 || t->kind != SCAN_OBJECT ? r : facts_flatten(text, t, prefix, md);
+}
+
+static int read_about(const char *text, size_t len, const struct parts *p, struct metadata *md, struct fault *f)
+{
+	int r = read_text(text, &p->description, &md->description);
+	if (r == 0)
+		r = read_text(text, &p->maintainer, &md->maintainer);
+	if (r == 0)
+		r = read_text(text, &p->source, &md->source);
+	if (r == 0)
+		r = read_object(text, &p->labels, "labels", &md->labels, md);
+	if (r == 0)
+		r = read_object(text, &p->params, "params", &md->params, md);
+	md->generated = metadata_is_generated(text, len);
+	return r < 0 ? fault_plain(f, -r) : 0;
 }
 
 int metadata_parse(const char *text, size_t len, struct metadata *ret, struct fault *f)
@@ -407,8 +450,8 @@ int metadata_parse(const char *text, size_t len, struct metadata *ret, struct fa
 		r = read_best(text, &p.best, &md, f);
 	if (r == 0)
 		r = read_inputs(text, &p.inputs, &md, f);
-	if (r == 0 && p.description.kind == SCAN_STRING && (r = scan_string(text, &p.description, &md.description)) < 0)
-		fault_plain(f, -r);
+	if (r == 0)
+		r = read_about(text, len, &p, &md, f);
 	if (r < 0) {
 		metadata_release(&md);
 		return r;

@@ -116,6 +116,8 @@ static int commit_write(struct catalog_conn *conn, void *arg)
 		rc = catalog_version_set_reason(conn, w->v.id, NULL);
 	if (rc == 0)
 		rc = choose_best(conn, w);
+	if (rc == 0)
+		rc = about_write(conn, w);
 	sys_crash_point("commit.in-transaction");
 	return rc;
 }
@@ -299,7 +301,7 @@ static int prepare(struct commit_work *w)
 	if (rc == 0 && !w->has_metadata)
 		rc = commit_write_metadata(w);
 	sys_crash_point("commit.metadata-written");
-	return rc;
+	return rc == 0 ? about_prepare(w) : rc;
 }
 
 static void label_fault(const struct commit_work *w, int rc)

@@ -1,4 +1,4 @@
-/* Private to commit.c (the steps) and check.c (what a draft must be, and the metadata.json it gets). */
+/* Private to commit.c (the steps), check.c (what a draft must be, and the metadata.json it gets) and about.c (what it tells of itself). */
 #ifndef REGISTRY_COMMIT_H
 #define REGISTRY_COMMIT_H
 
@@ -23,9 +23,14 @@ struct commit_work {
 	struct catalog_entry *entries;
 	struct catalog_metric *metrics;
 	size_t n_metrics;
+	struct blob_id digest; /* of the whole tree */
 };
 
 int commit_check(struct commit_work *w);          /* metadata.json, torn files: fills metadata, has_metadata */
 int commit_write_metadata(struct commit_work *w); /* beside the draft, and into w->tree */
+
+/* about.c: what the version tells of itself; prepared when all is hashed, written in the transaction. */
+int about_prepare(struct commit_work *w);
+int about_write(struct catalog_conn *conn, const struct commit_work *w);
 
 #endif

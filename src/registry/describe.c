@@ -34,7 +34,22 @@ static int emit_run(struct catalog_conn *conn, int64_t run_id, registry_attr_fn 
 	return emit(fn, arg, "run", text);
 }
 
-static int emit_version(struct catalog_conn *conn, const struct catalog_version *v, const struct catalog_version_text *text, const struct catalog_file *file,
+#define DIGEST_FILES_MAX 256 /* of an old version: its digest is computed at each question */
+
+static int emit_digest(struct registry *r, struct catalog_conn *conn, const struct catalog_version *v, registry_attr_fn *fn, void *arg)
+{
+	struct catalog_about a = {0};
+	struct blob_id digest;
+	char hex[BLOB_HEX_SIZE];
+	bool recorded = catalog_about_get(conn, v->id, &a) == 0 && a.has_digest;
+	catalog_about_release(&a);
+	if ((!recorded && v->n_files > DIGEST_FILES_MAX) || registry_version_digest(r, conn, v, &digest) < 0)
+		return 0;
+	blob_id_hex(&digest, hex);
+	return fn("digest", hex, arg);
+}
+
+static int emit_version(struct registry *r, struct catalog_conn *conn, const struct catalog_version *v, const struct catalog_version_text *text, const struct catalog_file *file,
 	registry_attr_fn *fn, void *arg)
 {
 	char number[16], created[TIME_TEXT_MAX], hex[BLOB_HEX_SIZE];
@@ -49,6 +64,8 @@ static int emit_version(struct catalog_conn *conn, const struct catalog_version 
 	}
 	if (rc == 0 && v->state != CATALOG_DRAFT)
 		rc = emit_number(fn, arg, "size", file ? file->size : v->size);
+	if (rc == 0 && !file)
+		rc = emit_digest(r, conn, v, fn, arg);
 	if (rc == 0)
 		rc = emit_run(conn, v->run_id, fn, arg);
 	if (rc == 0)
@@ -72,7 +89,7 @@ int registry_version_attrs(struct registry *r, int64_t version_id, const struct 
 		rc = catalog_version_text(conn, version_id, &text);
 	if (rc != 0)
 		return rc;
-	rc = emit_version(conn, &v, &text, file, fn, arg);
+	rc = emit_version(r, conn, &v, &text, file, fn, arg);
 	catalog_version_text_release(&text);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* metadata.json as trainers write it, and as nobody should. */
 #include <mintfs/cleanup.h>
 #include <mintfs/metadata.h>
+#include <mintfs/util.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -484,6 +485,59 @@ static void test_versions_json_has_one_entry_a_line(void **state)
 	assert_string_equal(empty.data, "{}\n");
 }
 
+/* ---- labels and parameters ---- */
+
+static const struct metadata_fact *fact_of(const struct metadata *md, const char *name)
+{
+	const struct metadata_fact *found = NULL;
+	for (unsigned i = 0; i < md->n_facts; i++)
+		if (!strcmp(md->facts[i].name, name))
+			found = &md->facts[i];
+	return found;
+}
+
+static void test_labels_and_parameters_are_flattened_to_facts(void **state)
+{
+	struct metadata md;
+	assert_int_equal(parse("{\"labels\": {\"rows\": 4400, \"kind\": \"assay\", \"deep\": {\"er\": true}, \"none\": null, \"list\": [1], \"\": 1, \"rows\": 4.5e3},"
+			" \"params\": {\"lr\": 1e-3}, \"maintainer\": \"ann\", \"source\": 7}", &md, NULL), 0);
+	assert_int_equal(md.n_facts, 5);
+	assert_true(fact_of(&md, "labels.rows")->is_number && fact_of(&md, "labels.rows")->number == 4500);
+	assert_string_equal(fact_of(&md, "labels.kind")->text, "assay");
+	assert_false(fact_of(&md, "labels.kind")->is_number);
+	assert_string_equal(fact_of(&md, "labels.deep.er")->text, "true");
+	assert_string_equal(fact_of(&md, "params.lr")->text, "1e-3");
+	assert_string_equal(md.maintainer, "ann");
+	assert_null(md.source);
+	assert_string_equal(md.params, "{\"lr\":1e-3}");
+	assert_false(md.generated);
+	metadata_release(&md);
+}
+
+static void test_facts_are_bounded_and_what_is_beyond_is_left_out(void **state)
+{
+	struct buf text = BUF_INIT(METADATA_SIZE_MAX);
+	struct metadata md;
+	char key[300];
+	memset(key, 'k', sizeof key - 1);
+	key[sizeof key - 1] = '\0';
+	buf_printf(&text, "{\"labels\": {\"%s\": 1, \"%.200s\": {\"%.60s\": 2}", key, key, key);
+	for (int i = 0; i < 20000; i++)
+		buf_printf(&text, ", \"a%d\": \"some value\"", i);
+	buf_puts(&text, "}, \"description\": \"");
+	for (int i = 0; i < 10000; i++)
+		buf_puts(&text, "\xc3\xa4");
+	buf_puts(&text, "\"}");
+	assert_int_equal(parse(buf_text(&text), &md, NULL), 0);
+	assert_int_equal(md.n_facts, METADATA_FACTS_MAX);
+	assert_string_equal(md.facts[0].name, "labels.a0"); /* longer names are no facts */
+	assert_null(md.labels); /* too large to be kept as a whole */
+	assert_int_equal(strlen(md.description), METADATA_TEXT_MAX);
+	assert_true(utf8_valid(md.description, strlen(md.description)));
+	metadata_release(&md);
+	buf_release(&text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -514,6 +568,8 @@ int main(void)
 		cmocka_unit_test(test_config_goes_out_and_in_again),
 		cmocka_unit_test(test_a_config_without_a_usable_format_is_refused),
 		cmocka_unit_test(test_versions_json_has_one_entry_a_line),
+		cmocka_unit_test(test_labels_and_parameters_are_flattened_to_facts),
+		cmocka_unit_test(test_facts_are_bounded_and_what_is_beyond_is_left_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
