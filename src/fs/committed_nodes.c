@@ -153,7 +153,7 @@ static int committed_readlink(struct call *c, fuse_ino_t ino, char *out, size_t 
 }
 
 /* The kernel reopens a backing file with the client's flags and our rights, so this is the wall against writing, not the mode of the blob. */
-static int committed_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
+static int open_content(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi, bool may_be_small)
 {
 	struct catalog_file f;
 	struct open_file proto = {.fd = -1, .path_fd = -1, .ino = ino};
@@ -171,10 +171,29 @@ static int committed_open(struct call *c, fuse_ino_t ino, struct fuse_file_info 
 	r = registry_file_open(c->fs->registry, &f, &proto.fd, &c->fault);
 	if (r < 0)
 		return r;
+	if (may_be_small && small_file_remember(c->fs, ino, &f)) {
+		close(proto.fd);
+		small_file_opened(fi);
+		return 0;
+	}
 	r = open_file_begin(c, &proto, fi);
 	if (r < 0)
 		close(proto.fd);
 	return r;
+}
+
+static int committed_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if ((fi->flags & O_ACCMODE) == O_RDONLY && !(fi->flags & O_TRUNC) && small_file_known(c->fs, ino)) {
+		small_file_opened(fi);
+		return 0;
+	}
+	return open_content(c, ino, fi, true);
+}
+
+int committed_open_as(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	return open_content(c, ino, fi, false);
 }
 
 struct children {

@@ -115,7 +115,7 @@ int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 		return r;
 	r = draft_node_reach(u.nodes, u.node, &at, &st);
 	if (r == -ESTALE && draft_node_is_gone(u.nodes, u.node) && draft_twin(c, &u, &twin) == 0)
-		return committed_ops.open(c, twin, fi);
+		return committed_open_as(c, twin, fi);
 	if (r < 0)
 		return r;
 	if (!S_ISREG(u.node->type))

@@ -101,6 +101,8 @@ int node_ops_of(struct fs *fs, fuse_ino_t ino, const struct node_ops **ret);
 
 /* attributes of a version directory (draft or committed) as an entry of its model: used by layout_nodes.c for lookup, mkdir and listing. */
 int committed_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e);
+/* Opens a committed file for who knows it by another node, of its draft. */
+int committed_open_as(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi);
 int draft_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e);
 
 /* ---- open.c: every open of an inode's data goes through here (so that passthrough has one owner later) ---- */

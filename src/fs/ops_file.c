@@ -27,6 +27,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (r == 0)
 		r = ops->open ? ops->open(&c, ino, fi) : -EISDIR;
+	if (r == 0 && fi->fh == SMALL_FILE_HANDLE) {
+		fuse_reply_open(req, fi);
+		return;
+	}
 	if (r == 0)
 		r = route(&c, ino, fi);
 	if (r < 0)
@@ -66,9 +70,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
-	auto_free char *data = malloc(size);
-	ssize_t n = !of ? -EBADF : data ? sys_pread_full(of->fd, data, size, off) : -ENOMEM;
+	auto_free char *data = NULL;
+	ssize_t n = -EBADF;
 
+	if (fi->fh == SMALL_FILE_HANDLE) {
+		small_file_read(req, ino, size, off);
+		return;
+	}
+	if (of)
+		n = (data = malloc(size)) ? sys_pread_full(of->fd, data, size, off) : -ENOMEM;
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -188,6 +198,10 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
 	off_t r;
 
+	if (fi->fh == SMALL_FILE_HANDLE) {
+		small_file_lseek(req, ino, off, whence);
+		return;
+	}
 	if (!of) {
 		fuse_reply_err(req, EBADF);
 		return;
@@ -208,13 +222,20 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct 
 {
 	struct fs *fs = fuse_req_userdata(req);
 	const struct open_file *in = open_file_of(fs, fi_in), *out = open_file_of(fs, fi_out);
+	auto_close int small = -1;
+	struct call c;
 	ssize_t n;
 
-	if (!in || !out || in->is_text || !out->writable) {
+	if (fi_in->fh == SMALL_FILE_HANDLE) {
+		call_begin(&c, req);
+		small_file_content(&c, ino_in, &small);
+	}
+	int fd = in && !in->is_text ? in->fd : small;
+	if (fd < 0 || !out || !out->writable) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
-	n = copy_file_range(in->fd, &off_in, out->fd, &off_out, len < COPY_MAX ? len : COPY_MAX, 0);
+	n = copy_file_range(fd, &off_in, out->fd, &off_out, len < COPY_MAX ? len : COPY_MAX, 0);
 	if (n < 0)
 		fuse_reply_err(req, errno == ENOSYS || errno == EINVAL ? EOPNOTSUPP : errno);
 	else

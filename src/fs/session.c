@@ -102,7 +102,9 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	pthread_mutex_init(&fs->listings_lock, NULL);
 	fs->listings = map64_new();
 	fs->keep = o->keep;
-	r = channel_init(&fs->channel, keep_area(fs->keep, KEEP_AREA_FS));
+	r = small_files_init(&fs->small);
+	if (r == 0)
+		r = channel_init(&fs->channel, keep_area(fs->keep, KEEP_AREA_FS));
 	if (r == 0)
 		r = fs->passthrough.routes && fs->listings ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
 	if (r == 0)
@@ -122,6 +124,7 @@ void fs_free(struct fs *fs)
 	if (!fs)
 		return;
 	notify_free(fs->notify);
+	small_files_release(&fs->small);
 	versions_cache_release(&fs->versions);
 	errors_release(&fs->errors);
 	passthrough_release(&fs->passthrough);

@@ -104,6 +104,23 @@ void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
 void open_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
 bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */
 
+/* ---- small_files.c: small committed files, opened without an open file ---- */
+#define SMALL_FILE_MAX (128 * 1024) /* above it what passthrough saves in reading is more than it costs to open */
+#define SMALL_FILE_HANDLE 0         /* fi->fh of such an open; of no other */
+struct small_files {
+	pthread_mutex_t lock; /* the entries */
+	struct small_file *all;
+};
+int small_files_init(struct small_files *s); /* -ENOMEM */
+void small_files_release(struct small_files *s);
+bool small_file_known(struct fs *fs, fuse_ino_t ino);
+/* A committed file whose content was just opened. False: it is not small. */
+bool small_file_remember(struct fs *fs, fuse_ino_t ino, const struct catalog_file *file);
+void small_file_opened(struct fuse_file_info *fi); /* what an OPEN is answered with */
+int small_file_content(struct call *c, fuse_ino_t ino, int *ret_fd); /* a descriptor, the caller's; refuses as registry_file_open does */
+void small_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off);
+void small_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence);
+
 /* ---- ops_dir.c ---- */
 void listings_release(struct fs *fs); /* ends what the kernel never released */
 void listings_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
@@ -144,6 +161,7 @@ struct fs {
 	struct open_table opens;
 	struct error_ring errors;
 	struct versions_cache versions;
+	struct small_files small;
 	pthread_mutex_t listings_lock;
 	struct map64 *listings; /* open directories by their handles */
 };

@@ -366,6 +366,72 @@ def test_the_same_blob_in_many_versions_is_read_through_each(path):
         x.close()
 
 
+SMALL = 128 * 1024  # src/fs/session.h: up to it a committed file is opened without an open file
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL])
+def test_committed_files_around_the_small_size_are_read_by_every_way(path, size):
+    data = os.urandom(size)
+    v = path.committed(files={"model.pth": b"m", "sample": data})
+    name = v / "sample"
+    for _ in range(3):
+        assert read(name) == data and apart(read, name) == data
+    fd = os.open(name, os.O_RDONLY)
+    try:
+        assert os.pread(fd, 100, max(0, size - 50)) == data[max(0, size - 50):] and os.pread(fd, 10, size) == b"" and os.pread(fd, 10, size + 10**6) == b""
+        assert os.fstat(fd).st_size == size and os.lseek(fd, 0, os.SEEK_HOLE if size else os.SEEK_END) == size
+        os.fsync(fd)
+        if size:
+            assert os.lseek(fd, 0, os.SEEK_DATA) == 0
+            assert mapped(name)[:] == data
+        for _ in range(2):
+            with refused(errno.EROFS):
+                os.open(name, os.O_RDWR)
+            with refused(errno.EROFS):
+                os.open(name, os.O_RDONLY | os.O_TRUNC)
+        draft = path.mint()
+        out = os.open(draft / "copy", os.O_WRONLY | os.O_CREAT)
+        done = 0
+        while done < size:
+            n = os.copy_file_range(fd, out, size - done, done, done)
+            assert n > 0
+            done += n
+        os.close(out)
+        assert read(draft / "copy") == data
+        run("cp", name, draft / "copied")
+        assert read(draft / "copied") == data
+    finally:
+        os.close(fd)
+
+
+def test_holes_of_a_small_committed_file_are_those_of_its_blob(path):
+    v = path.mint()
+    write(v / "model.pth", b"m")
+    with open(v / "sparse", "wb") as f:
+        f.truncate(16 * PAGE)
+        os.pwrite(f.fileno(), b"x" * PAGE, 8 * PAGE)
+    commit(v)
+    with open(v / "sparse", "rb") as f:
+        at = os.lseek(f.fileno(), 0, os.SEEK_DATA)
+        assert at in (0, 8 * PAGE) and os.lseek(f.fileno(), 8 * PAGE, os.SEEK_DATA) == 8 * PAGE
+        with refused(errno.ENXIO):
+            os.lseek(f.fileno(), 16 * PAGE, os.SEEK_DATA)
+
+
+def test_a_small_file_that_was_opened_and_then_loses_its_blob_says_so_when_it_is_read(path):
+    v = path.committed(files={"model.pth": b"m", "sample": b"bytes of a sample"})
+    os.close(os.open(v / "sample", os.O_RDONLY))
+    digest = sha256(b"bytes of a sample")
+    blob = path.store / "blobs" / digest[:2] / digest[2:]
+    run("chattr", "-i", blob, check=False)
+    os.unlink(blob)
+    with refused(errno.EIO):
+        read(v / "sample")
+    assert digest in reason(v / "sample") and "sample" in reason(v / "sample")
+    path.committed(files={"model.pth": b"m", "again": b"bytes of a sample"})
+    assert read(v / "sample") == b"bytes of a sample", "the same content heals it"
+
+
 def test_a_daemon_killed_just_when_a_commit_is_done_ends_and_frees_who_waited(house, drive):
     for _ in range(15):
         v = drive.mint()
