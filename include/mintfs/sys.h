@@ -69,7 +69,7 @@ int sys_unlock(int fd);
 void sys_fault_arm(const char *name, int nth, int error, bool stay);
 int sys_fault_hits(void);
 /* A named place between two steps. Where the environment says MINTFS_CRASH=name, or name:n for the nth passing, the process ends here as by SIGKILL:
- * _exit(137), nothing is flushed or undone. The names stand in docs/design/registry.md. */
+ * _exit(137), nothing is flushed or undone. The names stand in docs/design/registry.md. Where it says MINTFS_MARKS=file, each name that is passed is written to that file. */
 void sys_crash_point(const char *name);
 #else
 #define sys_crash_point(name) ((void)0)

@@ -9,6 +9,7 @@
 
 #ifdef MINTFS_FAULTS
 #include <errno.h>
+#include <fcntl.h>
 #include <mintfs/util.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -101,12 +102,26 @@ int inject_fault(const char *name)
 	return 0;
 }
 
-/* Read at each passing: a test sets it in a child, after the fork. */
+/* Tells that a place was passed, in one write; a test that cannot be told does without. */
+static void mark(const char *path, const char *name)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, name, strlen(name)) < 0)
+		fprintf(stderr, "mintfs: MINTFS_MARKS=%s cannot be written\n", path);
+	close(fd);
+}
+
+/* Both are read at each passing: a test sets them in a child, after the fork. */
 void sys_crash_point(const char *name)
 {
-	const char *plan = getenv("MINTFS_CRASH");
+	const char *plan = getenv("MINTFS_CRASH"), *marks = getenv("MINTFS_MARKS");
 	size_t len = strlen(name);
 
+	if (marks)
+		mark(marks, name);
 	if (!plan || strncmp(plan, name, len) != 0 || (plan[len] != '\0' && plan[len] != ':'))
 		return;
 	if (atomic_fetch_add(&crash_passes, 1) + 1 >= (plan[len] == ':' ? atoi(plan + len + 1) : 1))

@@ -17,6 +17,7 @@ from drive import libc, read, sha256
 AT_SYMLINK_FOLLOW, AT_FDCWD = 0x400, -100
 F_OFD_SETLK = 37
 PAGE = 4096
+UNCERTAIN = "the time of a store through a mapping"  # it may be told late: docs/reliability.md
 LONG_AGO = 2**60  # ns; what is set by hand lies before, what the clock says after it
 ROOT, ANN, BEN = (0, 0), (4001, 4001), (4002, 4001)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -32,11 +33,16 @@ def looks(st):
     return (st.st_mode, st.st_nlink, st.st_uid, st.st_gid, 0 if stat.S_ISDIR(st.st_mode) else st.st_size)
 
 
+def alike(a, b):
+    return a == b or UNCERTAIN in (a, b)
+
+
 class World:
     """One of the two directories, with the files and mappings that the work keeps open, and as whom it goes on."""
 
     def __init__(self, top):
         self.top, self.open, self.maps, self.who = os.fsencode(top), {}, {}, ROOT
+        self.stored = set()  # inode numbers of files that were stored to by a mapping
 
     def at(self, path):
         return os.path.join(self.top, os.fsencode(path))
@@ -150,7 +156,7 @@ class World:
     def times(self, p):
         """The time of the last change: as it was set, or, where the clock set it, only that it did."""
         st = os.lstat(self.at(p))
-        return (st.st_mtime_ns if st.st_mtime_ns < LONG_AGO else "now", st.st_ctime_ns > LONG_AGO)
+        return UNCERTAIN if st.st_ino in self.stored else (st.st_mtime_ns if st.st_mtime_ns < LONG_AGO else "now", st.st_ctime_ns > LONG_AGO)
 
     def lstat(self, p):
         return looks(os.lstat(self.at(p)))
@@ -274,7 +280,7 @@ class World:
 
     def fd_times(self, slot):
         st = os.fstat(self.fd(slot))
-        return st.st_mtime_ns if st.st_mtime_ns < LONG_AGO else "now"
+        return UNCERTAIN if st.st_ino in self.stored else st.st_mtime_ns if st.st_mtime_ns < LONG_AGO else "now"
 
     def fallocate(self, slot, mode, offset, length):
         call("fallocate", self.fd(slot), mode, offset, length)
@@ -302,6 +308,7 @@ class World:
         if size < offset + len(data):
             return "too small"
         with mmap.mmap(fd, size) as m:
+            self.stored.add(os.fstat(fd).st_ino)
             m[offset:offset + len(data)] = data
             return sha256(m[:])
 
@@ -312,6 +319,7 @@ class World:
         if name in self.maps:
             self.maps[name].close()
         self.maps[name] = m
+        self.stored.add(os.fstat(self.fd(slot)).st_ino)
 
     def mapped(self, name):
         """The mapping, and how much of it can be touched without SIGBUS."""
