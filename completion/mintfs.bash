@@ -14,11 +14,13 @@ _mintfs_options()
 	diff) echo --all --store --json --color --help ;;
 	alias) echo --delete --history --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
+	export) echo --all --output --store --json --help ;;
+	import) echo --renumber --store --json --help ;;
 	path) echo --relative --store --json --help ;;
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status alias path watch version help'
+_mintfs_commands='init mount umount commit discard list log show diff status alias path watch export import version help'
 
 _mintfs()
 {
@@ -39,7 +41,14 @@ _mintfs()
 		return
 		;;
 	-o)
-		[[ $command == mount ]] && mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other debug log=' -- "$cur")
+		if [[ $command == mount ]]; then
+			mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other debug log=' -- "$cur")
+			return
+		fi
+		;;&
+	-o | --output)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		compopt -o filenames
 		return
 		;;
 	-m | --from | --exec | --message | -n | --number) return ;;
@@ -50,11 +59,15 @@ _mintfs()
 	fi
 	case $command in
 	help) mapfile -t COMPREPLY < <(compgen -W "$_mintfs_commands" -- "$cur") ;;
+	import)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
 	init | mount | umount | status)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | alias | path | watch)
+	commit | discard | list | log | show | diff | alias | path | watch | export)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

@@ -332,4 +332,21 @@ int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool dow
 typedef int catalog_unknown_fn(const char *text, const char *reason, void *arg);
 int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg);
 
+/* ---- copies ---- */
+/* A copy of the catalog as it is at one moment, made while others go on writing: dirfd/name, which must not be there; no write-ahead log belongs to it. Drafts have become
+ * discarded versions in it, since their trees are not copied, and no mount is recorded. Not yet synced. */
+int catalog_copy(struct catalog *c, int dirfd, const char *name, struct fault *f);
+int catalog_store_id(struct catalog_conn *conn, int64_t *ret_id); /* tells one store from another; a copy has that of its original */
+typedef int catalog_blob_fn(const struct blob_id *id, uint64_t size, void *arg);
+int catalog_blob_list(struct catalog_conn *conn, catalog_blob_fn *fn, void *arg); /* all, in order of id, until fn returns non-zero */
+int catalog_blob_committed(struct catalog_conn *conn, const struct blob_id *id, bool *ret); /* does a committed version use it? reads all entries */
+
+/* ---- a table model_versions that another program wrote ---- */
+struct catalog_legacy;
+/* Reads the table once, into a temporary one. -ENOENT; -EUCLEAN: no database, or without such a table. */
+int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy **ret, struct fault *f);
+void catalog_legacy_close(struct catalog_legacy *l); /* NULL is fine */
+struct catalog_legacy_row { char *created_at, *metrics_summary; }; /* as written there; NULL: null. To be freed */
+int catalog_legacy_find(struct catalog_legacy *l, const char *identifier, const char *type, const char *version, struct catalog_legacy_row *ret); /* -ENOENT */
+
 #endif

@@ -172,4 +172,33 @@ int registry_draft_info(struct registry *r, const struct catalog_version *v, str
 /* Waits until no automatic commit or discard is queued or running (tests, unmount). */
 void registry_settle(struct registry *r);
 
+/* ---- versions from elsewhere (import) ----
+ * Contents come first, then one transaction records all versions of a manifest: all of them or none. Until then nothing is visible, and what a death leaves is cleared by
+ * the next import or mount. One import is for one thread; several may run at once. */
+struct registry_import;
+struct manifest_reader;
+int registry_import_begin(struct registry *r, const struct registry_actor *who, struct registry_import **ret, struct fault *f);
+void registry_import_end(struct registry_import *im); /* NULL is fine */
+#define REGISTRY_IMPORT_ENTRIES_MAX 1000000 /* of one version */
+/* renumber: versions get the next numbers of their models. Without it they keep theirs; one that is here already with the same content is no refusal and stays as it is. */
+struct registry_import_totals { uint64_t versions, already, entries, bytes; };
+/* Would the manifest be taken in? Grammar, order, numbers; every rule that needs no content. [slow with a large manifest] */
+int registry_import_check(struct registry_import *im, struct manifest_reader *m, bool renumber, struct registry_import_totals *ret, struct fault *f);
+bool registry_import_has(struct registry_import *im, const struct blob_id *id, uint64_t size);
+/* A file for a content that is not here: fill it, then _file_done (id: the hash of what was written; consumes fd) or _file_cancel. One at a time.
+ * size: how much will come; -ENOSPC at once where it cannot fit. [slow] */
+int registry_import_file(struct registry_import *im, uint64_t size, int *ret_fd, struct fault *f);
+int registry_import_file_done(struct registry_import *im, int fd, const struct blob_id *id, uint64_t size, struct fault *f);
+void registry_import_file_cancel(struct registry_import *im, int fd);
+/* What became of each version and alias of the manifest, in its order. */
+struct registry_imported {
+	enum { REGISTRY_IMPORTED_VERSION, REGISTRY_IMPORTED_ALIAS } kind;
+	const char *model, *alias;
+	uint32_t wanted, number; /* in the manifest, in this store. An alias that is set here already to another version stays there */
+	bool already;            /* nothing was changed */
+};
+typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
+/* Records it. Every content must be here. Known formats and metadata.json are checked as at a commit. Root keeps owners as recorded; what others import is theirs. [slow] */
+int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
+
 #endif

@@ -71,6 +71,9 @@ int sql_sync_log(struct sql *db); /* everything committed by anybody so far is o
 bool sql_take_wrote(struct sql *db, int *ret_log_pages);
 int sql_checkpoint(struct sql *db, bool truncate); /* waits for nobody; truncate: -EBUSY if readers stand in the way */
 
+/* The whole database as the connection sees it (in its transaction, where one is open) into a new file, which has no write-ahead log. */
+int sql_copy_database(struct sql *db, const char *path);
+
 /* Calls fn with the text of each statement kept (for tests of query plans). */
 void sql_each_kept(struct sql *db, void (*fn)(const char *text, void *arg), void *arg);
 

@@ -454,3 +454,25 @@ void sql_each_kept(struct sql *db, void (*fn)(const char *text, void *arg), void
 			fn(db->kept[i]->key, arg);
 	}
 }
+
+int sql_copy_database(struct sql *db, const char *path)
+{
+	sqlite3 *to = NULL;
+	int code = sqlite3_open_v2(path, &to, open_flags(SQL_CREATE), NULL);
+	if (!code)
+		code = sqlite3_exec(to, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+	sqlite3_backup *copy = code ? NULL : sqlite3_backup_init(to, "main", db->handle, "main");
+	if (copy) {
+		sqlite3_backup_step(copy, -1); /* in one step: between two it would have to begin anew after each commit */
+		code = sqlite3_backup_finish(copy);
+	} else if (!code) {
+		code = sqlite3_extended_errcode(to);
+	}
+	if (!code) /* the header says that there is a log, as in the original */
+		code = sqlite3_exec(to, "PRAGMA journal_mode=MEMORY", NULL, NULL, NULL);
+	int error = code ? code_errno(to, code) : 0;
+	if (code)
+		log_error(db->log, "catalog: %s (SQLite code %d) in a copy", to ? sqlite3_errmsg(to) : "no memory", code);
+	sqlite3_close_v2(to);
+	return error;
+}

@@ -50,6 +50,7 @@ static const struct schema_step STEPS[] = {
 	{2, schema_modes},
 	{2, schema_about},
 	{2, schema_lineage},
+	{2, "INSERT INTO meta (name, value) VALUES ('store_id', random() & 9223372036854775807)"}, /* by which a backup knows its store */
 };
 
 const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS)};

@@ -18,7 +18,7 @@ struct command {
 };
 
 extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path, cmd_watch,
-	cmd_version, cmd_help;
+	cmd_export, cmd_import, cmd_version, cmd_help;
 extern const struct command *const commands[]; /* NULL at the end; in the order of help */
 
 /* ---- common.c: arguments, errors, help ---- */
@@ -44,7 +44,7 @@ struct cmd_flag {
 	const char **value; /* the option takes a value */
 };
 
-#define CMD_ARGS_MAX 4
+#define CMD_ARGS_MAX 64
 struct cmd_args {
 	struct cmd_options o;
 	const char *v[CMD_ARGS_MAX]; /* what is left; NULL behind the last */

@@ -136,6 +136,56 @@ int registry_dir_make(struct registry *r, const struct registry_actor *who, int6
 	return 0;
 }
 
+/* ---- a whole path, within a transaction of somebody else's ---- */
+
+static int ensure_one(struct catalog_conn *conn, const struct catalog_dir *attrs, int64_t parent, const char *path, const char *name, int64_t *ret_id, struct fault *f)
+{
+	struct make_job j = {.dir = *attrs};
+	struct catalog_dir old;
+	int rc = catalog_dir_find(conn, parent, name, &old);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	if (rc == 0 && !old.hidden) {
+		*ret_id = old.id;
+		return 0;
+	}
+	rc = layout_classify(path, &j.kind, &j.layout, f);
+	if (rc < 0) {
+		if (f)
+			f->verdict = VERDICT_NAME;
+		return rc;
+	}
+	j.dir.parent = parent;
+	j.dir.is_model = j.kind == LAYOUT_MODEL;
+	text_copy(j.dir.name, sizeof j.dir.name, name); /* the grammar has measured it */
+	rc = make_write(conn, &j);
+	if (rc < 0 && f && j.fault.error)
+		*f = j.fault;
+	*ret_id = j.dir.id;
+	return rc;
+}
+
+int dirs_ensure_model(struct catalog_conn *conn, const struct catalog_dir *attrs, const char *path, int64_t *ret_id, struct fault *f)
+{
+	char begin[CATALOG_PATH_MAX], name[CATALOG_NAME_MAX];
+	int64_t id = CATALOG_DIR_ROOT;
+	for (const char *p = path, *slash; *p; p = slash + (*slash == '/')) {
+		size_t len = strcspn(p, "/");
+		slash = p + len;
+		if (len >= sizeof name || (size_t)(slash - path) >= sizeof begin)
+			return -ENAMETOOLONG;
+		memcpy(name, p, len);
+		name[len] = '\0';
+		memcpy(begin, path, (size_t)(slash - path));
+		begin[slash - path] = '\0';
+		int rc = ensure_one(conn, attrs, id, begin, name, &id, f);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_id = id;
+	return 0;
+}
+
 /* ---- remove ---- */
 
 struct remove_job { int64_t parent; const char *name; int64_t now; struct fault fault; };

@@ -118,6 +118,10 @@ int staging_put_away(struct registry *r, int64_t version_id);
 /* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
 void staging_metadata_name(int64_t version_id, char out[64]);
 
+/* ---- dirs.c ---- */
+/* In a transaction: the directories down to the model at `path`, those that are missing made with the owner, mode and time of attrs. */
+int dirs_ensure_model(struct catalog_conn *conn, const struct catalog_dir *attrs, const char *path, int64_t *ret_id, struct fault *f);
+
 /* ---- discard.c, settle.c ---- */
 enum { DISCARD_NO_FILES = 1 << 8 }; /* a flag of registry_discard: only where there is nothing but directories */
 /* The reason kept with a draft; NULL clears it. fallback: a reason that is there already stands. */

@@ -3,6 +3,8 @@
  * config.json is written last by init: it marks a store as whole. A daemon is alive as long as it holds the lock on run/<mount id>. */
 #include "registry.h"
 
+#include "intake.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -417,6 +419,7 @@ static int scan_directories(void *arg)
 static void recover(struct registry *r)
 {
 	forget_dead_mounts(r);
+	intake_sweep(r->dirfd, r->blobs, r->log);
 	struct directory_scan scan = {.r = r};
 	int rc = catalog_locked(r->catalog, scan_directories, &scan);
 	if (rc < 0)

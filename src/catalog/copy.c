@@ -1,0 +1,79 @@
+/* Copies of the whole catalog, for backups; and what a backup asks of it. */
+#include "internal.h"
+
+#include <mintfs/sys.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Whoever opens the copy finds nothing that only lived in the original: no draft, whose tree is not there, and no mount. */
+static int settle_copy(const char *path, struct log *log)
+{
+	struct sql *db;
+	int error = sql_open(path, SQL_CREATE, log, &db);
+	if (error)
+		return error;
+	error = sql_script(db, "BEGIN;"
+		"UPDATE versions SET state = 3, owner = 0, reason = 'it was an open draft when this copy of the store was made' WHERE state = 0;"
+		"DELETE FROM mounts;"
+		"COMMIT");
+	sql_close(db);
+	return error;
+}
+
+int catalog_copy(struct catalog *c, int dirfd, const char *name, struct fault *f)
+{
+	char path[300];
+	auto_read struct catalog_conn *conn = NULL;
+	if (snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dirfd, name) >= (int)sizeof path)
+		return -ENAMETOOLONG;
+	int error = catalog_read_begin(c, &conn);
+	if (!error)
+		error = sql_copy_database(conn->db, path);
+	if (!error)
+		error = settle_copy(path, c->log);
+	return error ? fault_set(f, -error, "the catalog of %s cannot be copied: %s", c->where, strerror(-error)) : 0;
+}
+
+int catalog_store_id(struct catalog_conn *conn, int64_t *ret_id)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "SELECT value FROM meta WHERE name = 'store_id'", &st);
+	if (!error)
+		error = sql_first(st);
+	if (!error)
+		*ret_id = sql_int(st, 0);
+	return error;
+}
+
+int catalog_blob_list(struct catalog_conn *conn, catalog_blob_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "SELECT sha256, size FROM blobs ORDER BY sha256", &st);
+	if (r)
+		return r;
+	while ((r = sql_step(st)) > 0) {
+		struct blob_id id;
+		const void *sha256 = sql_blob(st, 0, BLOB_ID_SIZE);
+		if (!sha256)
+			return -EUCLEAN;
+		memcpy(id.sha256, sha256, BLOB_ID_SIZE);
+		r = fn(&id, (uint64_t)sql_int(st, 1), arg);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
+int catalog_blob_committed(struct catalog_conn *conn, const struct blob_id *id, bool *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "SELECT EXISTS (SELECT 1 FROM files f JOIN versions v ON v.id = f.version_id"
+		" WHERE f.blob = (SELECT id FROM blobs WHERE sha256 = ?) AND v.state = 1)", &st);
+	if (error)
+		return error;
+	sql_bind_blob(st, id->sha256, sizeof id->sha256);
+	error = sql_first(st);
+	if (!error)
+		*ret = sql_int(st, 0);
+	return error;
+}

@@ -1,0 +1,262 @@
+/* The way of contents into the store: intake.h. */
+#include "intake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
+#include <mintfs/util.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define INCOMING "incoming"
+#define NAME_SIZE 17   /* 16 hex digits */
+#define NEW_NAME "new" /* the file that is being filled */
+#define BATCH_FILES 2048
+#define BATCH_BYTES (UINT64_C(1) << 30)
+#define TRIES 8
+
+struct intake {
+	int store, dir;
+	char name[NAME_SIZE];
+	struct blob_store *blobs;
+	struct log *log;
+	struct blob_item items[BATCH_FILES]; /* added, not put yet */
+	char names[BATCH_FILES][BLOB_HEX_SIZE];
+	size_t n;
+	uint64_t bytes;
+};
+
+/* ---- the directory ---- */
+
+/* Between making and locking it a sweep may remove it: then another. */
+static int make_directory(struct intake *in, int incoming)
+{
+	uint8_t random[(NAME_SIZE - 1) / 2];
+	struct stat st;
+	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+		return -EIO;
+	hex_encode(random, sizeof random, in->name);
+	int rc = sys_mkdirat(incoming, in->name, 0700);
+	if (rc < 0)
+		return rc == -EEXIST ? -EAGAIN : rc;
+	auto_close int fd = sys_openat(incoming, in->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (fd < 0)
+		return fd == -ENOENT ? -EAGAIN : fd;
+	rc = sys_lock(fd, true, true);
+	if (rc == 0)
+		rc = sys_fstat(fd, &st);
+	if (rc == 0 && st.st_nlink == 0)
+		rc = -EAGAIN;
+	if (rc == 0)
+		in->dir = take_fd(&fd);
+	return rc;
+}
+
+static int open_incoming(int store_dirfd)
+{
+	int rc = sys_mkdirat(store_dirfd, INCOMING, 0700);
+	return rc < 0 && rc != -EEXIST ? rc : sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+}
+
+int intake_open(int store_dirfd, struct blob_store *blobs, struct log *log, struct intake **ret, struct fault *f)
+{
+	auto_free struct intake *in = calloc(1, sizeof *in);
+	if (!in)
+		return fault_set(f, ENOMEM, "not enough memory");
+	*in = (struct intake){.store = store_dirfd, .dir = -1, .blobs = blobs, .log = log};
+	intake_sweep(store_dirfd, blobs, log);
+	int rc = -EAGAIN;
+	for (int i = 0; rc == -EAGAIN && i < TRIES; i++) {
+		auto_close int incoming = open_incoming(store_dirfd);
+		rc = incoming < 0 ? incoming : make_directory(in, incoming);
+		if (rc == -ENOENT) /* incoming/ itself was removed meanwhile */
+			rc = -EAGAIN;
+	}
+	if (rc < 0)
+		return fault_set(f, -rc, "the store's directory " INCOMING " cannot be used: %s", strerror(-rc));
+	*ret = take_ptr(in);
+	return 0;
+}
+
+int intake_dirfd(const struct intake *in) { return in->dir; }
+
+/* ---- contents ---- */
+
+bool intake_has(struct intake *in, const struct blob_id *id, uint64_t size)
+{
+	char hex[BLOB_HEX_SIZE];
+	struct stat st;
+	uint64_t there;
+	blob_id_hex(id, hex);
+	if (sys_fstatat(in->dir, hex, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return (uint64_t)st.st_size == size;
+	return blob_size(in->blobs, id, &there) == 0 && there == size;
+}
+
+int intake_begin(struct intake *in, int *ret_fd, struct fault *f)
+{
+	int fd = sys_openat(in->dir, NEW_NAME, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return fault_set(f, -fd, "a file cannot be made in the store: %s", strerror(-fd));
+	*ret_fd = fd;
+	return 0;
+}
+
+void intake_cancel(struct intake *in, int fd)
+{
+	close(fd);
+	sys_unlinkat(in->dir, NEW_NAME, 0);
+}
+
+int intake_flush(struct intake *in, struct fault *f)
+{
+	size_t n = in->n;
+	in->n = 0;
+	in->bytes = 0;
+	return blob_put_batch(in->blobs, in->items, n, f);
+}
+
+static int queue(struct intake *in, const char *hex, const struct blob_id *id, uint64_t size, struct fault *f)
+{
+	memcpy(in->names[in->n], hex, BLOB_HEX_SIZE);
+	in->items[in->n] = (struct blob_item){.dirfd = in->dir, .path = in->names[in->n], .id = *id, .size = size};
+	in->n++;
+	in->bytes += size;
+	return in->n == BATCH_FILES || in->bytes >= BATCH_BYTES ? intake_flush(in, f) : 0;
+}
+
+int intake_add(struct intake *in, int fd, const struct blob_id *id, uint64_t size, struct fault *f)
+{
+	char hex[BLOB_HEX_SIZE];
+	struct stat st;
+	blob_id_hex(id, hex);
+	int rc = sys_close(fd);
+	if (rc == 0 && sys_fstatat(in->dir, hex, &st, AT_SYMLINK_NOFOLLOW) == 0) { /* the same content was added already */
+		sys_unlinkat(in->dir, NEW_NAME, 0);
+		return 0;
+	}
+	if (rc == 0)
+		rc = sys_renameat2(in->dir, NEW_NAME, in->dir, hex, 0);
+	if (rc < 0)
+		return fault_set(f, -rc, "a content cannot be written to the store: %s", strerror(-rc));
+	return queue(in, hex, id, size, f);
+}
+
+/* ---- all of them, by their names ---- */
+
+typedef int name_fn(struct intake *in, const char *name, const struct blob_id *id /* NULL: no content */, struct fault *f);
+
+static int each_name(struct intake *in, name_fn *fn, struct fault *f)
+{
+	auto_close int fd = sys_reopen(in->dir, O_RDONLY | O_DIRECTORY); /* a position of its own */
+	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return fd < 0 ? fd : -ENOMEM;
+	take_fd(&fd);
+	for (struct dirent *e; (e = readdir(dir));) {
+		struct blob_id id;
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		int rc = fn(in, e->d_name, blob_id_parse(e->d_name, &id) == 0 ? &id : NULL, f);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int put_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+{
+	struct stat st;
+	if (!id)
+		return 0;
+	int rc = sys_fstatat(in->dir, name, &st, AT_SYMLINK_NOFOLLOW);
+	return rc < 0 ? rc : queue(in, name, id, (uint64_t)st.st_size, f);
+}
+
+int intake_put_again(struct intake *in, struct fault *f)
+{
+	in->n = 0;
+	in->bytes = 0;
+	int rc = each_name(in, put_name, f);
+	return rc < 0 ? fault_default(f, -rc, "the contents cannot be put into the store: %s", strerror(-rc)) : intake_flush(in, f);
+}
+
+/* Is the blob our very file? Else it is a private copy, sealed already, or that of somebody who is still at work with it. */
+static bool is_ours(struct intake *in, const char *name, const struct blob_id *id)
+{
+	auto_close int fd = blob_open(in->blobs, id);
+	struct stat blob, ours;
+	return fd >= 0 && sys_fstat(fd, &blob) == 0 && sys_fstatat(in->dir, name, &ours, AT_SYMLINK_NOFOLLOW) == 0 && blob.st_dev == ours.st_dev &&
+		blob.st_ino == ours.st_ino;
+}
+
+static int settle_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+{
+	bool ours = id && is_ours(in, name, id);
+	int rc = sys_unlinkat(in->dir, name, 0);
+	if (rc == -EISDIR)
+		rc = sys_remove_tree(in->dir, name);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	if (ours)
+		blob_seal(in->blobs, id);
+	return 0;
+}
+
+int intake_settle(struct intake *in)
+{
+	in->n = 0;
+	in->bytes = 0;
+	return each_name(in, settle_name, NULL);
+}
+
+static void remove_directory(struct intake *in)
+{
+	char path[sizeof INCOMING + NAME_SIZE];
+	snprintf(path, sizeof path, INCOMING "/%s", in->name);
+	sys_unlinkat(in->store, path, AT_REMOVEDIR);
+	sys_unlinkat(in->store, INCOMING, AT_REMOVEDIR); /* stays where others are at work in it */
+}
+
+void intake_close(struct intake *in)
+{
+	if (!in)
+		return;
+	int rc = intake_settle(in);
+	if (rc < 0)
+		log_warning(in->log, INCOMING "/%s cannot be cleared (the next mount tries again): %s", in->name, strerror(-rc));
+	else
+		remove_directory(in);
+	close(in->dir);
+	free(in);
+}
+
+/* ---- what the dead left ---- */
+
+static void sweep_one(int store_dirfd, int incoming, const char *name, struct blob_store *blobs, struct log *log)
+{
+	auto_close int fd = sys_openat(incoming, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (fd < 0 || strlen(name) != NAME_SIZE - 1 || sys_lock(fd, true, false) < 0)
+		return; /* somebody is at work in it */
+	struct intake *in = calloc(1, sizeof *in);
+	if (!in)
+		return;
+	*in = (struct intake){.store = store_dirfd, .dir = take_fd(&fd), .blobs = blobs, .log = log};
+	text_copy(in->name, sizeof in->name, name);
+	log_info(log, INCOMING "/%s: left by a process that died, cleared", name);
+	intake_close(in);
+}
+
+void intake_sweep(int store_dirfd, struct blob_store *blobs, struct log *log)
+{
+	auto_close int fd = sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return;
+	int incoming = take_fd(&fd);
+	for (struct dirent *e; (e = readdir(dir));)
+		if (e->d_name[0] != '.')
+			sweep_one(store_dirfd, incoming, e->d_name, blobs, log);
+}

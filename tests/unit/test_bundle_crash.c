@@ -1,0 +1,226 @@
+/* An import that dies at any step: nothing of it is seen, or all of it; the next mount clears up, and the import can be done again. */
+#include "registry_env.h"
+
+#include <mintfs/bundle.h>
+
+#ifndef MINTFS_FAULTS
+int main(void) { return 77; /* needs crash points */ }
+#else
+
+#define MODEL "product/P001_all/mlstm"
+
+/* A bundle of two versions from the fixture's store, and an empty second store in its place. */
+static int make_bundle(struct fixture *x)
+{
+	char path[96];
+	struct bundle_totals totals;
+	struct fault f = FAULT_INIT;
+	struct bundle_export what = {.all = true, .program = "test"};
+	int64_t model = make_path(x, MODEL);
+	committed(x, model, "{\"metrics\": {\"rmse\": 1}}");
+	struct catalog_version v = mint(x, model, "next");
+	put(x, v.id, "model.pth", "other weights");
+	put(x, v.id, "copy.pth", "weights");
+	commit_ok(x, v.id);
+	struct catalog_alias a;
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v2", &a, NULL), 0);
+	snprintf(path, sizeof path, "%s/bundle.tar", x->path);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	if (bundle_export(x->r, &what, fd, &totals, &f) != 0)
+		fail_msg("export: %s", f.text);
+	assert_int_equal(totals.versions, 2);
+	registry_close(x->r);
+	snprintf(x->store, sizeof x->store, "%s/second", x->path);
+	assert_int_equal(registry_init(x->store, NULL), 0);
+	open_store(x);
+	return fd;
+}
+
+static int take(struct fixture *x, int fd, struct fault *f)
+{
+	struct bundle_import how = {0};
+	struct registry_import_totals totals;
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	return bundle_import(x->r, &x->me, &how, fd, &totals, f);
+}
+
+static void dies_at(struct fixture *x, const char *point, int fd)
+{
+	registry_close(x->r);
+	x->r = NULL;
+	pid_t pid = fork();
+	if (pid == 0) {
+		setenv("MINTFS_CRASH", point, 1);
+		x->me.tid = getpid();
+		open_store(x);
+		take(x, fd, NULL);
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 137)
+		fail_msg("%s was not reached: status %x", point, (unsigned)status);
+	open_store(x);
+}
+
+static int count_model(const struct catalog_model *m, void *arg)
+{
+	++*(int *)arg;
+	return 0;
+}
+
+static void assert_nothing(struct fixture *x)
+{
+	struct catalog_conn *conn;
+	struct catalog_dir dir;
+	int models = 0;
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_model_list(conn, count_model, &models), 0);
+	assert_int_equal(catalog_dir_find(conn, CATALOG_DIR_ROOT, "product", &dir), 0);
+	assert_int_equal(catalog_dir_find(conn, dir.id, "P001_all", &dir), -ENOENT);
+	catalog_read_end(conn);
+	assert_int_equal(models, 0);
+	assert_false(exists(x, "incoming", 0));
+}
+
+static void assert_all(struct fixture *x)
+{
+	struct registry_ref *ref = calloc(1, sizeof *ref);
+	struct catalog_conn *conn;
+	struct catalog_file file;
+	struct catalog_alias a;
+	struct fault f = FAULT_INIT;
+	struct stat st;
+	int fd;
+	if (registry_resolve(x->r, MODEL "/v2", ref, &f) != 0)
+		fail_msg("%s", f.text);
+	assert_int_equal(ref->version.state, CATALOG_COMMITTED);
+	assert_content(x, ref->version.id, "model.pth", "other weights");
+	assert_content(x, ref->version.id, "copy.pth", "weights");
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_alias_find(conn, ref->model.id, "production", &a), 0);
+	assert_int_equal(a.number, 2);
+	assert_int_equal(catalog_file_find(conn, -ref->version.id, "model.pth", &file), 0);
+	catalog_read_end(conn);
+	assert_int_equal(registry_file_open(x->r, &file, &fd, NULL), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	close(fd);
+	assert_int_equal(st.st_mode & 07777, 0444);
+	assert_int_equal(st.st_nlink, 1);
+	assert_false(exists(x, "incoming", 0));
+	assert_int_equal(registry_resolve(x->r, MODEL "/v1", ref, NULL), 0);
+	free(ref);
+}
+
+static void test_death_before_the_transaction_of_an_import_leaves_nothing(void **state)
+{
+	struct fixture *x = *state;
+	static const char *const points[] = {"import.content", "import.content:3", "import.blobs-put", "import.in-transaction"};
+	int fd = make_bundle(x);
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		dies_at(x, points[i], fd);
+		assert_nothing(x);
+	}
+	struct fault f = FAULT_INIT;
+	if (take(x, fd, &f) != 0)
+		fail_msg("%s", f.text);
+	assert_all(x);
+	close(fd);
+}
+
+static void test_death_after_the_transaction_of_an_import_leaves_all_of_it(void **state)
+{
+	struct fixture *x = *state;
+	static const char *const points[] = {"import.recorded", "import.settled"};
+	int fd = make_bundle(x);
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		char path[96];
+		snprintf(path, sizeof path, "%s/after-%zu", x->path, i);
+		registry_close(x->r);
+		snprintf(x->store, sizeof x->store, "%s", path);
+		assert_int_equal(registry_init(x->store, NULL), 0);
+		open_store(x);
+		dies_at(x, points[i], fd);
+		assert_all(x);
+		assert_int_equal(take(x, fd, NULL), 0); /* again: nothing to do */
+		assert_all(x);
+	}
+	close(fd);
+}
+
+static void test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_between(void **state)
+{
+	struct fixture *x = *state;
+	int fd = make_bundle(x);
+	registry_close(x->r);
+	x->r = NULL;
+	pid_t pid = fork();
+	if (pid == 0) {
+		setenv("MINTFS_CRASH", "import.blobs-put", 1);
+		open_store(x);
+		take(x, fd, NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_true(exists(x, "incoming", 0));
+	struct registry_options o = {.path = x->store}; /* as the command line opens it */
+	assert_int_equal(registry_open(&o, &x->r, NULL), 0);
+	assert_int_equal(take(x, fd, NULL), 0);
+	assert_all(x);
+	close(fd);
+}
+
+/* ---- every system call fails in turn ---- */
+
+static void test_a_failing_system_call_leaves_nothing_and_the_next_try_works(void **state)
+{
+	struct fixture *x = *state;
+	static const struct { const char *call; int error; } cases[] = {{"pwrite", ENOSPC}, {"openat", EMFILE}, {"fsync", EIO}, {"linkat", ENOSPC}, {"renameat2", EIO},
+		{"mkdirat", ENOSPC}, {"close", EIO}, {"fstat", EIO}};
+	int fd = make_bundle(x);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		for (int nth = 1; nth < 200; nth++) {
+			struct fault f = FAULT_INIT;
+			sys_fault_arm(cases[i].call, nth, cases[i].error, false);
+			int rc = take(x, fd, &f);
+			bool hit = sys_fault_hits() >= nth;
+			sys_fault_arm(NULL, 0, 0, false);
+			if (rc == 0) { /* not needed, or something that is made good later: then a fresh store */
+				char path[96];
+				assert_all(x);
+				registry_close(x->r);
+				snprintf(path, sizeof path, "%s/again-%zu-%d", x->path, i, nth);
+				snprintf(x->store, sizeof x->store, "%s", path);
+				assert_int_equal(registry_init(x->store, NULL), 0);
+				open_store(x);
+				if (!hit)
+					break;
+				continue;
+			}
+			assert_true(hit);
+			assert_true(f.error != 0 && f.text[0]);
+			struct catalog_conn *conn;
+			int models = 0;
+			assert_int_equal(registry_read_begin(x->r, &conn), 0);
+			assert_int_equal(catalog_model_list(conn, count_model, &models), 0);
+			catalog_read_end(conn);
+			assert_int_equal(models, 0);
+		}
+	assert_int_equal(take(x, fd, NULL), 0);
+	assert_all(x);
+	close(fd);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_death_before_the_transaction_of_an_import_leaves_nothing),
+		T(test_death_after_the_transaction_of_an_import_leaves_all_of_it),
+		T(test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_between),
+		T(test_a_failing_system_call_leaves_nothing_and_the_next_try_works),
+	};
+	return cmocka_run_group_tests_name("bundle, killed", tests, NULL, NULL);
+}
+#endif
