@@ -5,6 +5,7 @@ Run it by hand where a format or the first byte of a target changes; the files a
 import io
 import json
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -116,8 +117,37 @@ def callers():
     put("fuzz_caller", "status-cut", "Name:\tx\nTgid:\t1\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t40 401", STATUS)
 
 
+def tar(format):
+    f = io.BytesIO()
+    with tarfile.open(fileobj=f, mode="w", format=format) as t:
+        for name, kind, link, data in (("README", tarfile.REGTYPE, "", b"x"), ("ü" * 120, tarfile.REGTYPE, "", b"y" * 600), ("d", tarfile.DIRTYPE, "", b""),
+                                       ("d/link", tarfile.SYMTYPE, "../README", b""), ("d/hard", tarfile.LNKTYPE, "ü" * 120, b"")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, link, len(data)
+            t.addfile(info, io.BytesIO(data))
+    return f.getvalue()
+
+
+def bundles():
+    for name, format in (("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("ustar", tarfile.USTAR_FORMAT)):
+        if format != tarfile.USTAR_FORMAT:
+            put("fuzz_bundle", f"tar-{name}", tar(format), 0)
+            put("fuzz_bundle", f"tar-{name}-slow", tar(format), 20)
+    entries = [{"path": "a", "type": "file", "size": 3, "sha256": "ab" * 32, "mode": "0444", "uid": 0, "gid": 0, "mtime_ns": 1795672575257518619},
+               {"path_hex": "62ff64", "type": "file", "size": 3, "sha256": "ab" * 32, "same_as": 0}, {"path": "d", "type": "directory"},
+               {"path": "d/l", "type": "symlink", "target": "../a"}]
+    run = {"id": "r", "process": "1:2", "user": "ann", "host": "h", "command": ["a", "b"], "git_dirty": -1, "started_ns": 5, "ended_ns": 0, "exit_status": -1}
+    version = {"number": 1, "minted_ns": 1, "committed_ns": 2, "mtime_ns": 3, "mode": "0555", "uid": 0, "gid": 0, "author": "ann", "message": "m \u00e9",
+               "metrics": {"rmse": 1.5}, "run": run, "entries": entries}
+    model = {"model": "product/P001_all/mlstm", "mode": "0755", "uid": 0, "gid": 0, "last_number": 2, "best": {"metric": "rmse", "mode": "min", "named": False},
+             "aliases": [{"alias": "production", "number": 1, "set_ns": 7}], "versions": [version, {"number": 2, "entries": []}]}
+    put("fuzz_bundle", "manifest", json.dumps({"format": "mintfs-bundle", "format_version": 1, "models": [model]}), 1)
+    put("fuzz_bundle", "manifest-empty", '{"format":"mintfs-bundle","format_version":1,"models":[]}', 1)
+
+
 if __name__ == "__main__":
     formats()
     documents()
     paths()
     callers()
+    bundles()
