@@ -74,7 +74,7 @@ static int open_input(const char *path, struct fault *f)
 		return fault_set(f, -fd, "%s cannot be opened: %s", path, strerror(-fd));
 	if (sys_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
 		close(fd);
-		return fault_set(f, EISDIR, "%s is a directory: --tree imports one", path);
+		return fault_set(f, EISDIR, "%s is a directory, and a bundle is a file", path);
 	}
 	return fd;
 }
