@@ -15,7 +15,7 @@ _mintfs_options()
 	alias) echo --delete --history --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
-	import) echo --renumber --store --json --help ;;
+	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;
 	path) echo --relative --store --json --help ;;
 	esac
 }
@@ -31,7 +31,7 @@ _mintfs()
 		return
 	fi
 	case $prev in
-	--store)
+	--store | --tree)
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		compopt -o filenames
 		return
@@ -46,7 +46,7 @@ _mintfs()
 			return
 		fi
 		;;&
-	-o | --output)
+	-o | --output | --database)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		compopt -o filenames
 		return

@@ -16,7 +16,7 @@ struct telling {
 	const struct command *self;
 	struct progress progress;
 	struct json_out *j; /* NULL: words */
-	bool renumber;
+	bool renumber, dry_run;
 };
 
 /* ---- a bundle ---- */
@@ -74,7 +74,7 @@ static int open_input(const char *path, struct fault *f)
 		return fault_set(f, -fd, "%s cannot be opened: %s", path, strerror(-fd));
 	if (sys_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
 		close(fd);
-		return fault_set(f, EISDIR, "%s is a directory, and a bundle is a file", path);
+		return fault_set(f, EISDIR, "%s is a directory: --tree takes in a folder of models", path);
 	}
 	return fd;
 }
@@ -92,40 +92,107 @@ static int import_bundle(struct source *s, const char *path, bool renumber, stru
 	return rc;
 }
 
+/* ---- a folder ---- */
+
+static void tell_note(const struct bundle_tree_note *n, void *arg)
+{
+	struct telling *t = arg;
+	if (t->j) {
+		json_object_begin(t->j);
+		json_field_string(t->j, "path", n->path);
+		json_field_string(t->j, "result", n->taken ? "imported" : n->already ? "already" : "skipped");
+		json_field_string(t->j, "reason", n->reason);
+		json_object_end(t->j);
+		return;
+	}
+	progress_end(&t->progress); /* the bar comes again below the line */
+	text_print(n->path);
+	if (n->taken) {
+		printf(t->dry_run ? " would be imported\n" : " imported\n");
+	} else if (n->already) {
+		printf(" is here already\n");
+	} else {
+		printf(" skipped: ");
+		text_print(n->reason);
+		putchar('\n');
+	}
+	if (t->progress.shown)
+		fflush(stdout);
+}
+
+static int import_tree(struct source *s, struct bundle_tree *how, struct telling *t, struct fault *f)
+{
+	char size[HUMAN_MAX], shared[HUMAN_MAX];
+	struct bundle_tree_totals totals;
+	how->note = tell_note;
+	how->arg = t;
+	how->watcher = (struct bundle_watcher){isatty(STDERR_FILENO) ? progress_tell : NULL, &t->progress};
+	t->dry_run = how->dry_run;
+	progress_begin(&t->progress, "import");
+	int rc = bundle_import_tree(s->r, &s->me, how, &totals, f);
+	progress_end(&t->progress);
+	if (rc < 0 || t->j)
+		return rc;
+	printf("%llu %s, %llu here already, %llu skipped; %s read", (unsigned long long)totals.taken, how->dry_run ? "to import" : "imported",
+		(unsigned long long)totals.already, (unsigned long long)totals.skipped, human_size(totals.bytes, size));
+	if (totals.shared)
+		printf(", %s of it shared with the folder", human_size(totals.shared, shared));
+	putchar('\n');
+	return 0;
+}
+
 /* ---- all of it ---- */
 
 static int run(const struct command *self, int argc, char **argv)
 {
 	bool renumber = false;
-	const struct cmd_flag flags[] = {{"renumber", 0, &renumber, NULL}};
+	struct bundle_tree tree = {0};
+	const struct cmd_flag flags[] = {{"renumber", 0, &renumber, NULL}, {"tree", 0, NULL, &tree.dir}, {"database", 0, NULL, &tree.database},
+		{"check-contents", 0, &tree.check_contents, NULL}, {"dry-run", 'n', &tree.dry_run, NULL}};
 	struct cmd_args a;
 	struct cmd_target t;
 	struct fault f = FAULT_INIT;
-	int code = cmd_parse(self, argc, argv, flags, 1, 0, 1, &a);
+	int code = cmd_parse(self, argc, argv, flags, sizeof flags / sizeof flags[0], 0, 1, &a);
 	if (code != CMD_GO_ON)
 		return code;
+	if (tree.dir && (a.n || renumber))
+		return cmd_usage(self, "a folder (--tree) is imported by itself, and with its numbers");
+	if (!tree.dir && (tree.database || tree.check_contents || tree.dry_run))
+		return cmd_usage(self, "--database, --check-contents and --dry-run belong to --tree");
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
 	struct telling telling = {.self = self, .j = a.o.json ? &j : NULL, .renumber = renumber};
 	json_init(&j, &b, 2);
 	json_array_begin(&j);
-	if (cmd_find_target(NULL, &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || source_need_store(s, "what an import changes", &f) < 0 ||
-	    import_bundle(s, a.v[0], renumber, &telling, &f) < 0)
+	if (cmd_find_target(NULL, &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || source_need_store(s, "what an import changes", &f) < 0)
 		return cmd_fail(self, &f);
+	int rc = tree.dir ? import_tree(s, &tree, &telling, &f) : import_bundle(s, a.v[0], renumber, &telling, &f);
+	if (rc < 0)
+		return fflush(stdout), cmd_fail(self, &f);
 	json_array_end(&j);
 	return a.o.json ? cmd_put_json(self, &b) : cmd_done(self);
 }
 
 const struct command cmd_import = {
 	.name = "import",
-	.args = "[FILE|-] [--renumber]",
-	.summary = "take in versions from a bundle",
+	.args = "[FILE|-] [--renumber] | --tree DIR",
+	.summary = "take in versions from a bundle or an existing folder",
 	.help = "Reads a bundle that 'mintfs export' made, from FILE or standard input, checks every byte against its manifest, and takes in its versions: all of\n"
 		"them or none. They keep their numbers. A version that is here already with the same content stays as it is, so an import can be repeated; a number\n"
 		"that is taken by something else is a refusal. An alias that leads elsewhere here stays. Owners are kept where root imports; else all is yours.\n"
 		"\n"
-		"      --renumber     give each version the next number of its model\n" HELP_STORE HELP_JSON HELP_HELP "\n"
-		"Example:  mintfs import mlstm.tar --store /srv/models.store\n",
+		"With --tree, takes in an existing folder of models: each version of DIR/product/P001_all/mlstm/v3/... with its number and its times, and from its database\n"
+		"(a table model_versions) created_at and the metrics. Numbers in its versions.json are not used again. Links to versions become aliases where the name is\n"
+		"free. What cannot be taken in is told and passed over. The folder is left as it is: its files are shared by reflink where its file system can, else\n"
+		"copied. It can be repeated; a version that is here already is known by names, sizes and times.\n"
+		"\n"
+		"      --renumber     give each version the next number of its model\n"
+		"      --tree DIR     an existing folder\n"
+		"      --database FILE   its database, SQLite; default: one in DIR\n"
+		"      --check-contents  compare what is here already by its contents, too\n"
+		"  -n, --dry-run      tell what --tree would do\n" HELP_STORE HELP_JSON HELP_HELP "\n"
+		"Example:  mintfs import mlstm.tar --store /srv/models.store\n"
+		"          mintfs import --tree /data/saved_models --store /srv/models.store\n",
 	.run = run,
 };
