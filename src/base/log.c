@@ -46,9 +46,12 @@ static bool is_current(const struct log *log, struct stat *ret_st)
 	       named.st_ino == ret_st->st_ino && named.st_dev == ret_st->st_dev;
 }
 
+/* In a directory of somebody else (root may mount a user's store) neither a link nor a pipe that stands there is followed or waited for. */
 static int reopen(struct log *log)
 {
-	int fd = openat(log->dir, log->name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+	struct stat dir;
+	bool foreign = fstat(log->dir, &dir) < 0 || dir.st_uid != geteuid();
+	int fd = openat(log->dir, log->name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | (foreign ? O_NOFOLLOW | O_NONBLOCK : 0), 0600);
 
 	if (fd < 0)
 		return -errno;

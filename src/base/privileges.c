@@ -77,7 +77,7 @@ static int leave(uint64_t keep, uint64_t have)
 
 int privileges_drop(void)
 {
-	uint64_t have;
+	uint64_t have = 0;
 	int r = get_permitted(&have);
 
 	if (r < 0)

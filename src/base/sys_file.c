@@ -84,7 +84,7 @@ int sys_unlock(int fd)
 
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len)
 {
-	auto_close int fd = sys_openat(dirfd, path, O_RDONLY | O_NOCTTY, 0);
+	auto_close int fd = sys_openat(dirfd, path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0); /* a pipe is no file */
 	auto_free char *data = NULL;
 	size_t len = 0, room = READ_FIRST;
 	struct stat st;

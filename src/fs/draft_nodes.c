@@ -71,7 +71,7 @@ static int refuse_elsewhere(struct call *c, const struct draft_node *node)
 	if (r == 0)
 		r = registry_draft_mount(reg, &v, mount);
 	if (r < 0)
-		return draft_refuse(c, VERDICT_ELSEWHERE, "the draft v%u is served by another mount; write there", node->top->number);
+		return draft_refuse(c, VERDICT_ELSEWHERE, "the draft v%u is served by another mount, or this one has as many drafts as its limit of open files allows", node->top->number);
 	return draft_refuse(c, VERDICT_ELSEWHERE, "the draft v%u is served by the mount at %s; write there", node->top->number, mount->mountpoint);
 }
 

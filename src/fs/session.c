@@ -84,6 +84,7 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	raise_file_limit();
 	end_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, &fs->old_signals);
+	fs_load_unwinder();
 	fs->read_only = o->read_only;
 	fs->allow_other = o->allow_other;
 	fs->debug = o->debug;

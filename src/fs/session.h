@@ -212,6 +212,8 @@ int layout_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink
 /* Attributes of the links of a model; dir is the model's. number: of the version it leads to. */
 void link_entry(fuse_ino_t ino, const struct catalog_dir *dir, uint32_t number, int64_t mtime_ns, struct fuse_entry_param *e);
 
+void fs_load_unwinder(void); /* unwinder.c: before descriptors can run out */
+
 /* ---- handlers, for the table in ops.c ---- */
 extern const struct fuse_lowlevel_ops fs_ops;
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

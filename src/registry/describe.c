@@ -105,9 +105,9 @@ int registry_file_open(struct registry *r, const struct catalog_file *file, int 
 	f = f ? f : &own;
 	blob_id_hex(&file->blob, hex);
 	int rc = fd < 0 ? fd : sys_fstat(fd, &st);
-	if (rc == -ENOENT)
+	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP) /* the latter: something else stands at its place */
 		rc = refuse(f, VERDICT_DAMAGED, "%s: its content (blob %s) is missing from the store", file->name, hex);
-	else if (rc >= 0 && (uint64_t)st.st_size != file->size)
+	else if (rc >= 0 && (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->size))
 		rc = refuse(f, VERDICT_DAMAGED, "%s: its content (blob %s) is damaged: %lld bytes instead of %" PRIu64, file->name, hex, (long long)st.st_size, file->size);
 	if (rc < 0) {
 		refuse_system(f, rc, "%s: its content (blob %s) cannot be opened", file->name, hex);

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 
 int live_lock_draft(struct registry *r, int64_t version_id)
 {
@@ -29,6 +30,27 @@ int live_lock_draft(struct registry *r, int64_t version_id)
 
 /* ---- table ---- */
 
+/* A draft costs two descriptors and most often that of a process that is watched. Half of what a process may open is kept for readers and writers: who mints without
+ * end must not shut the drive for all others. */
+#define DESCRIPTORS_A_DRAFT 3
+
+static size_t drafts_max(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return 1024 / 2 / DESCRIPTORS_A_DRAFT;
+	return l.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)l.rlim_cur / 2 / DESCRIPTORS_A_DRAFT;
+}
+
+/* Under the mutex; drafts that are being minted count. */
+static bool is_full(const struct live_table *t)
+{
+	size_t n = map64_count(t->by_version);
+	for (const struct live_mint *m = t->mints; m && n < t->max; m = m->next)
+		n++;
+	return n >= t->max;
+}
+
 int live_table_new(struct registry *r, struct live_table **ret)
 {
 	struct live_table *t = calloc(1, sizeof *t);
@@ -38,6 +60,7 @@ int live_table_new(struct registry *r, struct live_table **ret)
 	pthread_mutex_init(&t->mutex, NULL);
 	pthread_cond_init(&t->minted, NULL);
 	t->r = r;
+	t->max = drafts_max();
 	t->by_version = map64_new();
 	t->by_model = map64_new();
 	int rc = t->by_version && t->by_model ? 0 : -ENOMEM;
@@ -229,15 +252,15 @@ int live_mint_begin(struct live_table *t, int64_t model_id, const struct caller 
 	pthread_mutex_lock(&t->mutex);
 	while (exclusive && being_minted(t, model_id, c))
 		pthread_cond_wait(&t->minted, &t->mutex);
-	bool held = exclusive && held_locked(t, model_id, c);
-	if (!held) {
+	bool held = exclusive && held_locked(t, model_id, c), full = !held && is_full(t);
+	if (!held && !full) {
 		m->next = t->mints;
 		t->mints = m;
 	}
 	pthread_mutex_unlock(&t->mutex);
-	if (held) {
+	if (held || full) {
 		free(m);
-		return -EEXIST;
+		return held ? -EEXIST : -EMFILE;
 	}
 	*ret = m;
 	return 0;
@@ -361,6 +384,11 @@ int live_adopt(struct live_table *t, const struct catalog_version *version, stru
 {
 	struct catalog_version v = *version;
 	SCOPED_LOCK(&t->adopting);
+	pthread_mutex_lock(&t->mutex);
+	bool full = is_full(t);
+	pthread_mutex_unlock(&t->mutex);
+	if (full)
+		return -EWOULDBLOCK; /* it can be read still, and is taken up when there is room */
 	int lock_fd = live_lock_draft(t->r, v.id);
 	if (lock_fd == -EWOULDBLOCK) {
 		struct live *l = find_minted(t, &v);

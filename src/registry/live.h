@@ -65,6 +65,7 @@ struct live_table {
 	struct map64 *by_version, *by_model; /* struct live; of a model a list by next_of_model, newest first */
 	struct live_mint *mints;
 	struct caller_watch *watch; /* NULL: runs are not followed */
+	size_t max; /* drafts; fixed */
 	bool stopped;
 };
 

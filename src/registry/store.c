@@ -258,7 +258,7 @@ static int mount_add_write(struct catalog_conn *conn, void *arg)
 	if (rc < 0)
 		return rc;
 	mount_lock_name(j->id, name);
-	j->fd = sys_openat(j->r->dirfd, name, O_RDWR | O_CREAT, 0600);
+	j->fd = sys_openat_beneath(j->r->dirfd, name, O_RDWR | O_CREAT | O_NONBLOCK, 0600);
 	return j->fd < 0 ? j->fd : sys_lock(j->fd, true, false);
 }
 
@@ -300,7 +300,7 @@ int registry_mount_alive(struct registry *r, const struct catalog_mount *m, bool
 		return 0;
 	}
 	mount_lock_name(m->id, name);
-	auto_close int fd = sys_openat(r->dirfd, name, O_RDONLY, 0);
+	auto_close int fd = sys_openat_beneath(r->dirfd, name, O_RDONLY | O_NONBLOCK, 0);
 	if (fd == -ENOENT) {
 		*ret_alive = false;
 		return 0;

@@ -306,8 +306,9 @@ def new_folder():
 class Drive:
     """One mount of a store."""
 
-    def __init__(self, house, store, at, options=(), uid=None):
+    def __init__(self, house, store, at, options=(), uid=None, descriptors=None):
         self.house, self.store, self.at, self.options, self.uid = house, Path(store), Path(at), tuple(options), uid
+        self.descriptors = descriptors  # that the daemon may have; None: as usual
         self.log = house.folder / f"{self.at.name}.log"
         self.pid = None
 
@@ -318,7 +319,8 @@ class Drive:
             self.log.touch()
             os.chown(self.log, self.uid, self.uid)
         options = ",".join(("log=" + str(self.log),) + self.options)
-        self.house.run(binary(), "mount", self.store, self.at, "-o", options, env=self.house.sanitizer_env(), uid=self.uid)
+        limit = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}"] if self.descriptors else []
+        self.house.run(*limit, binary(), "mount", self.store, self.at, "-o", options, env=self.house.sanitizer_env(), uid=self.uid)
         self.pid = self.find_daemon()
         assert self.pid, "mintfs mount returned, but no daemon runs"
         return self
@@ -444,9 +446,9 @@ class House:
         run(binary(), "init", path, env=self.sanitizer_env())
         return path
 
-    def mount(self, store=None, at="mnt", options=(), uid=None):
+    def mount(self, store=None, at="mnt", options=(), uid=None, descriptors=None):
         store = store or (self.folder / "store")
-        drive = Drive(self, store, self.folder / at, options, uid)
+        drive = Drive(self, store, self.folder / at, options, uid, descriptors)
         self.drives.append(drive)
         return drive.mount()
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from drive import MODEL, apart, clean_env, commit, kernel_at_least, read, refused, run, settled, sh, state, why, write
+from drive import MODEL, apart, clean_env, commit, kernel_at_least, read, reason, refused, run, settled, sh, state, why, write
 
 MANY = 64
 
@@ -411,3 +411,27 @@ def test_trainers_below_one_shell_never_mix(house, drive, one_fails):
                                                               env=clean_env()), one_fails)
     commit(drive / MODEL / names["A"])
     assert state(drive / MODEL / names["A"]) == "committed"
+
+
+def test_who_mints_without_end_does_not_shut_the_drive_for_others(house, store):
+    """A draft costs its daemon descriptors: a share of them is for drafts, the rest for who reads and writes."""
+    drive = house.mount(store, descriptors=256)
+    done = drive.committed(files={"model.pth": b"w"})
+    minted = []
+    with refused(errno.EMFILE):
+        for n in range(2, 200):
+            os.mkdir(done.parent / "next")
+            minted.append(done.parent / f"v{n}")
+    assert len(minted) > 20 and "commit or discard some" in reason(done.parent)
+    assert read(done / "model.pth") == b"w"
+    for v in minted[:3]:
+        write(v / "model.pth", b"of " + v.name.encode())
+    commit(minted[0])
+    os.mkdir(done.parent / "next")
+    os.rmdir(minted[5])
+    os.mkdir(done.parent / "next")
+    drive.remount()
+    assert len([n for n in os.listdir(done.parent) if n[0] == "v"]) == len(minted) + 2
+    for v in minted[1:3]:
+        commit(v)
+        assert state(v) == "committed"

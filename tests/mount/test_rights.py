@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import MODEL, Drive, apart, binary, commit, libc, read, reason, refused, run, snapshot, state, wait_until, write
+from drive import MODEL, apart, binary, commit, libc, read, reason, refused, run, snapshot, state, wait_until, write
 
 ANNA, BEN, CARL, TEAM = 4001, 4002, 4003, 4010
 AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW = -100, 0x1000, 0x400
@@ -388,16 +388,6 @@ def test_no_set_id_bit_no_device_and_no_socket_gets_in(house, shared):
     assert "nosuid" in flags and "nodev" in flags
 
 
-def mounted_with(house, store, descriptors):
-    """A drive whose daemon may open so many files and no more."""
-    d = Drive(house, store, house.folder / "mnt")
-    house.drives.append(d)
-    d.at.mkdir()
-    run("prlimit", f"--nofile={descriptors}:{descriptors}", binary(), "mount", store, d.at, "-o", f"log={d.log}", env=house.sanitizer_env())
-    d.pid = d.find_daemon()
-    return d
-
-
 SWAPS = r"""
 import os, sys
 top, victim, end = sys.argv[1], sys.argv[2], sys.argv[3]
@@ -435,7 +425,7 @@ while not os.path.exists(end):
 @pytest.mark.parametrize("descriptors", [1024, 160])
 def test_directories_that_are_swapped_for_links_lead_the_daemon_nowhere(house, store, descriptors):
     """With few descriptors the daemon opens directories anew by their names, again and again: what stands there then must not be followed."""
-    drive = mounted_with(house, store, descriptors)
+    drive = house.mount(store, descriptors=descriptors)
     model = drive.model()
     os.chown(model, ANNA, TEAM)
     v = minted(model, as_anna)
@@ -459,3 +449,42 @@ def test_directories_that_are_swapped_for_links_lead_the_daemon_nowhere(house, s
     state_of_store = sorted(p.name for p in store.iterdir())
     assert state_of_store == sorted(["blobs", "catalog.db", "catalog.db-shm", "catalog.db-wal", "config.json", "drafts", "lock", "run"]), state_of_store
     assert [p.name for p in (store / "drafts").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("what", ["config.json", "mintfs.log", "run", "run/1", "blobs", "blobs/SHARD", "blobs/BLOB", "drafts", "drafts/DRAFT", "lock", "catalog.db", "catalog.db-wal"])
+@pytest.mark.parametrize("how", ["link", "pipe"])
+def test_a_user_s_store_leads_root_s_daemon_nowhere(house, what, how):
+    """Root mounts a store in which its owner has put a link, or a pipe, where MintFS looks for something of its own."""
+    store = house.init()
+    drive = house.mount(store)
+    done, v = drive.committed(files={"weights.pth": b"w"}), drive.mint()
+    write(v / "weights.pth", b"of the draft")
+    drive.unmount()
+    run("chattr", "-R", "-i", store, check=False)
+    blob = next(p for p in (store / "blobs").glob("??/*") if p.read_bytes() == b"w")
+    place = store / what.replace("SHARD", blob.parent.name).replace("BLOB", f"{blob.parent.name}/{blob.name}").replace("DRAFT", "2")
+    victim = house.folder / "victim"
+    if place.is_dir() and not place.name == "1":
+        victim.mkdir()
+        shutil.copytree(place, victim, dirs_exist_ok=True)
+    else:
+        write(victim, place.read_bytes() if place.exists() else b"")
+    if place.exists():
+        run("rm", "-r", place)
+    os.symlink(victim, place) if how == "link" else os.mkfifo(place)
+    run("chown", "-hR", f"{CARL}:{CARL}", store)
+    before = snapshot(victim)
+    drive.at.mkdir(exist_ok=True)
+    log = [] if what == "mintfs.log" else ["-o", f"log={house.folder}/log"]
+    r = run("timeout", "10", binary(), "mount", store, drive.at, *log, check=False, env=house.sanitizer_env())
+    assert r.returncode in (0, 1) and len(r.stderr.splitlines()) <= 1, (r.returncode, r.stderr)
+    if r.returncode == 0:
+        drive.pid = drive.find_daemon()
+        for step in (lambda: read(done / "weights.pth"), lambda: write(v / "weights.pth", b"again"), lambda: write(v / "new", b"again"), lambda: commit(v),
+                     lambda: drive.committed()):
+            with contextlib.suppress(OSError, AssertionError):
+                step()
+        if what.startswith("blobs/"):
+            with refused(errno.EIO):
+                read(done / "weights.pth")
+    assert snapshot(victim) == before
