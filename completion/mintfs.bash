@@ -12,6 +12,7 @@ _mintfs_options()
 	log) echo --number --all --store --json --color --help ;;
 	show | status) echo --store --json --color --help ;;
 	diff) echo --all --store --json --color --help ;;
+	find) echo --number --store --json --color --help ;;
 	alias) echo --delete --history --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
@@ -20,7 +21,7 @@ _mintfs_options()
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status alias path watch export import version help'
+_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import version help'
 
 _mintfs()
 {
@@ -67,7 +68,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | alias | path | watch | export)
+	commit | discard | list | log | show | diff | find | alias | path | watch | export)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

@@ -349,4 +349,38 @@ void catalog_legacy_close(struct catalog_legacy *l); /* NULL is fine */
 struct catalog_legacy_row { char *created_at, *metrics_summary; }; /* as written there; NULL: null. To be freed */
 int catalog_legacy_find(struct catalog_legacy *l, const char *identifier, const char *type, const char *version, struct catalog_legacy_row *ret); /* -ENOENT */
 
+/* ---- find: versions by what is known of them ---- */
+#define CATALOG_CONDITIONS_MAX 16
+enum catalog_field {
+	CATALOG_FIELD_FACT, /* name: "labels.rows", "metrics.rmse", "params.lr", "maintainer", "source" */
+	CATALOG_FIELD_AUTHOR, CATALOG_FIELD_CREATED, CATALOG_FIELD_SIZE, CATALOG_FIELD_FILES, CATALOG_FIELD_VERSION, CATALOG_FIELD_MODEL, CATALOG_FIELD_TYPE,
+	CATALOG_FIELD_MESSAGE, CATALOG_FIELD_DESCRIPTION, CATALOG_FIELD_RUN, CATALOG_FIELD_GIT, CATALOG_FIELD_ALIAS /* latest and best too */, CATALOG_FIELD_DIGEST,
+	CATALOG_FIELD_INPUT /* id: of a version */, CATALOG_FIELD_INPUT_MODEL /* id: of a model */
+};
+enum catalog_op { CATALOG_EQ, CATALOG_NE, CATALOG_LT, CATALOG_LE, CATALOG_GT, CATALOG_GE, CATALOG_MATCH /* glob */ };
+struct catalog_condition {
+	enum catalog_field field;
+	enum catalog_op op;
+	char name[CATALOG_NAME_MAX], text[CATALOG_FACT_TEXT_MAX + 1];
+	bool is_number;       /* then number counts; for = and != of facts, text too */
+	double number;
+	int64_t lo_ns, hi_ns; /* CREATED: the time named, from lo to before hi; > is after all of it */
+	int64_t id;
+	struct blob_id digest_lo, digest_hi;
+};
+struct catalog_find {
+	int64_t model_id;         /* 0: by mode; of this model */
+	int mode;                 /* -1: by prefix; enum layout_mode */
+	const char *prefix, *glob; /* NULL: all models; paths that begin so and match the pattern */
+	const struct catalog_condition *conditions; /* all of them hold */
+	size_t n_conditions;
+	unsigned states;          /* 1u << enum catalog_state */
+	int64_t before_id;        /* 0: from the newest on; else only versions.id below it: the next page */
+	uint32_t limit;           /* 0: all */
+};
+typedef int catalog_found_fn(int64_t version_id, void *arg);
+/* Newest first, until fn returns non-zero (returned). */
+int catalog_find_versions(struct catalog_conn *conn, const struct catalog_find *q, catalog_found_fn *fn, void *arg);
+int catalog_fact_text(struct catalog_conn *conn, int64_t version_id, const char *name, char **ret /* to be freed */); /* -ENOENT */
+
 #endif

@@ -161,6 +161,19 @@ struct registry_ref {
 /* MODEL, MODEL/vN, MODEL/latest (newest committed), MODEL/best, MODEL/ALIAS, each also with a key for MODEL, each with a path behind. VERDICT_NOT_FOUND names what is missing. */
 int registry_resolve(struct registry *r, const char *text, struct registry_ref *ret, struct fault *f);
 
+/* A condition of `mintfs find`: FIELD OPERATOR VALUE, such as "labels.rows >= 1000" or "metrics.rmse<11". -EINVAL with a sentence that names the position and what was
+ * expected there. State conditions are turned into *ret_states (a mask; untouched by others) and are no condition: then *ret_is_state. Inputs are not looked up: text. */
+int registry_condition_parse(const char *text, struct catalog_condition *ret, unsigned *ret_states, bool *ret_is_state, struct fault *f);
+struct registry_find {
+	const char *scope; /* NULL or "": everything; a mode; a model's path or key; the beginning of a path; or a pattern with * ? [ on paths */
+	const char *const *conditions;
+	unsigned n_conditions; /* at most CATALOG_CONDITIONS_MAX */
+	uint32_t limit;        /* 0: all */
+};
+/* Versions that satisfy all conditions, newest first; committed ones only, unless a condition is about the state. fn may read on conn; it is ended between two pages. */
+typedef int registry_found_fn(struct catalog_conn *conn, const struct catalog_version *v, const struct catalog_model *model, void *arg);
+int registry_find(struct registry *r, const struct registry_find *q, registry_found_fn *fn, void *arg, struct fault *f);
+
 /* Why a draft is still a draft, for status: live processes of its run. */
 struct registry_draft_info {
 	uint64_t files, bytes;

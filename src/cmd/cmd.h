@@ -19,6 +19,7 @@ struct command {
 
 extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path, cmd_watch,
 	cmd_export, cmd_import, cmd_version, cmd_help;
+extern const struct command cmd_find;
 extern const struct command *const commands[]; /* NULL at the end; in the order of help */
 
 /* ---- common.c: arguments, errors, help ---- */
