@@ -1,5 +1,5 @@
-/* bench_fill STORE MODELS VERSIONS BIG: fills the catalog of a fresh store with VERSIONS committed versions of three files each, spread over MODELS models, and one
- * model more with BIG versions (product/BIG_all/mlstm). All files have one content, which is put into the store once. It writes the catalog directly, since it is the size of
+/* bench_fill STORE MODELS VERSIONS BIG [EDGES]: fills the catalog of a fresh store with VERSIONS committed versions of three files each, spread over MODELS models, and one
+ * model more with BIG versions (product/BIG_all/mlstm). Each version has labels and a metric, and EDGES inputs among the versions before it. All files have one content, which is put into the store once. It writes the catalog directly, since it is the size of
  * the catalog that is wanted, not the time to get there. */
 #include <mintfs/cleanup.h>
 #include <mintfs/registry.h>
@@ -19,6 +19,8 @@ struct fill {
 	int64_t parent, model;
 	const char *product;
 	uint32_t from, to; /* numbers to commit in this transaction */
+	unsigned edges;    /* inputs of each version */
+	uint64_t random;
 };
 
 static int add_dir(struct catalog_conn *conn, int64_t parent, const char *name, bool is_model, int64_t *ret)
@@ -59,6 +61,38 @@ static int make_model(struct catalog_conn *conn, void *arg)
 	return catalog_model_add(conn, &m);
 }
 
+static uint64_t next_random(struct fill *f)
+{
+	f->random ^= f->random << 13;
+	f->random ^= f->random >> 7;
+	f->random ^= f->random << 17;
+	return f->random;
+}
+
+/* Mostly versions of not long ago, as trainings use them: the graph is deep. */
+static int add_inputs(struct catalog_conn *conn, struct fill *f, int64_t id)
+{
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && id > 1 && i < f->edges; i++) {
+		uint64_t reach = (uint64_t)id - 1, back = next_random(f) % (i == 0 || reach < 1000 ? reach : 1000);
+		rc = catalog_input_add(conn, id, id - 1 - (int64_t)back, CATALOG_OBSERVED);
+	}
+	return rc;
+}
+
+static int add_facts(struct catalog_conn *conn, struct fill *f, int64_t id, double rmse)
+{
+	static const char *const kinds[] = {"assay", "synthetic", "survey", "log"};
+	double rows = (double)(next_random(f) % 10000);
+	char text[32];
+	struct catalog_about about = {.has_digest = true, .digest = f->blob};
+	snprintf(text, sizeof text, "%.0f", rows);
+	struct catalog_fact facts[] = {{"metrics.rmse", NULL, true, rmse}, {"labels.rows", text, true, rows}, {"labels.kind", kinds[next_random(f) % 4], false, 0}};
+	memcpy(about.digest.sha256, &f->random, sizeof f->random);
+	int rc = catalog_about_set(conn, id, &about);
+	return rc < 0 ? rc : catalog_facts_add(conn, id, facts, ARRAY_SIZE(facts));
+}
+
 static int add_version(struct catalog_conn *conn, struct fill *f, uint32_t number)
 {
 	static const char *const names[] = {"loss_curve.png", "metadata.json", "model.pth"};
@@ -84,7 +118,10 @@ static int add_version(struct catalog_conn *conn, struct fill *f, uint32_t numbe
 	snprintf(metrics, sizeof metrics, "{\"rmse\":%.6g}", rmse);
 	struct catalog_commit c = {.version_id = id, .committed_ns = v.minted_ns, .mtime_ns = v.minted_ns, .mode = 0555, .size = 3 * f->blob_size, .n_files = 3,
 		.n_top = 3, .metrics_summary = metrics, .entries = entries, .n_entries = 3, .metrics = &metric, .n_metrics = 1};
-	return catalog_version_commit(conn, &c);
+	rc = catalog_version_commit(conn, &c);
+	if (rc == 0)
+		rc = add_facts(conn, f, id, rmse);
+	return rc < 0 ? rc : add_inputs(conn, f, id);
 }
 
 static int add_versions(struct catalog_conn *conn, void *arg)
@@ -135,13 +172,14 @@ static int put_content(int dirfd, struct fill *f)
 
 int main(int argc, char **argv)
 {
-	uint64_t models, versions, big;
-	struct fill f = {0};
+	uint64_t models, versions, big, edges = 0;
+	struct fill f = {.random = 88172645463325252ULL};
 	struct fault fault = FAULT_INIT;
-	if (argc != 5 || parse_u64(argv[2], 1000000, &models) < 0 || parse_u64(argv[3], 10000000, &versions) < 0 || parse_u64(argv[4], 1000000, &big) < 0) {
-		fprintf(stderr, "usage: bench_fill STORE MODELS VERSIONS BIG\n");
+	if (argc < 5 || argc > 6 || (argc == 6 && parse_u64(argv[5], 100, &edges) < 0) || parse_u64(argv[2], 1000000, &models) < 0 || parse_u64(argv[3], 10000000, &versions) < 0 || parse_u64(argv[4], 1000000, &big) < 0) {
+		fprintf(stderr, "usage: bench_fill STORE MODELS VERSIONS BIG [EDGES]\n");
 		return 2;
 	}
+	f.edges = (unsigned)edges;
 	int dirfd = sys_openat(AT_FDCWD, argv[1], O_RDONLY | O_DIRECTORY, 0);
 	int rc = dirfd < 0 ? dirfd : put_content(dirfd, &f);
 	if (rc == 0)
