@@ -9,7 +9,7 @@
 #include <mintfs/buf.h>
 #include <string.h>
 
-#define LEAD_MAX 200000 /* ids that a leading set may hold: some 10 MiB */
+#define LEAD_MAX 20000 /* ids that a leading set may hold, some 1 MiB; what is more common is met soon enough by walking */
 #define TEXT_MAX (64u << 10)
 
 enum bind_kind { BIND_END, BIND_NAME, BIND_NUMBER, BIND_TEXT, BIND_LO, BIND_HI, BIND_ID, BIND_DIGEST_LO, BIND_DIGEST_HI };

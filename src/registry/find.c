@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 1000 /* versions found within one snapshot */
+#define PAGE 5000 /* versions found within one snapshot */
 
 struct search {
 	const struct registry_find *q;
