@@ -95,8 +95,12 @@ struct draft_tree {
 	struct stat root;      /* of the draft's root directory */
 };
 /* Reads the tree of a FROZEN draft. -EBUSY: a file can still be written by a mapping (sys_probe_writers; f names it); -EINVAL: a special file. Hashes known from the
- * background are filled in where size, mtime and ctime are still as they were hashed. */
+ * background are filled in where size, mtime and ctime are still as they were hashed; small files may be hashed at once. */
 int draft_scan(struct draft *d, struct draft_tree *ret, struct fault *f);
+/* The same, with a look at each file (of several names of one inode, at the first) while it is open for reading: nobody writes to it any more. What visit returns, if not 0, ends
+ * the scan and is returned; e holds all but its hash, its place in the array may still change, fd may be read by pread only. */
+typedef int draft_visit_fn(const struct draft_entry *e, int fd, void *arg);
+int draft_scan_visit(struct draft *d, draft_visit_fn *visit, void *arg, struct draft_tree *ret, struct fault *f);
 /* Hashes what is not hashed yet, several files at once; waits for files that the background is just hashing. Entries of one inode share the result. */
 int draft_hash(struct draft *d, struct draft_tree *t, struct fault *f);
 void draft_tree_release(struct draft_tree *t);

@@ -182,7 +182,7 @@ struct registry_draft_info {
 };
 int registry_draft_info(struct registry *r, const struct catalog_version *v, struct registry_draft_info *ret);
 
-/* Waits until no automatic commit or discard is queued or running (tests, unmount). */
+/* Waits until no automatic commit or discard is queued or running, and what commits leave is tidied away (tests, unmount). */
 void registry_settle(struct registry *r);
 
 /* ---- versions from elsewhere (import) ----

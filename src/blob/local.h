@@ -48,9 +48,9 @@ bool local_is_immutable(int fd);
 bool local_has_journal(int dir);
 /* How to sync n files (or directories) that hold so many bytes; up to each_max of them may be synced one by one. Never LOCAL_CHOOSE. */
 enum local_way local_sync_way(const struct local_store *s, size_t n, size_t each_max, uint64_t bytes);
-/* All names in these directories of blobs/, and blobs/ itself. fs: a descriptor of the file system that was opened before
+/* All names in these directories of blobs/, and blobs/ itself; all: by syncfs, since bytes wait for it too. fs: a descriptor of the file system that was opened before
  * the names were made: a failed syncfs is told once to each descriptor (syncfs(2)). */
-int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, int fs, struct fault *f);
+int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, bool all, int fs, struct fault *f);
 
 int local_put_batch(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f);
 

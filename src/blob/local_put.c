@@ -4,15 +4,18 @@
  *   1. sort by id, so that each content is looked at once and each directory is visited once;
  *   2. look: what is there and sound needs no bytes moved. Of the rest, check the files and let the kernel start
  *      writing them;
- *   3. write the bytes: one syncfs, or each file just before its link (local_sync.c);
+ *   3. have the bytes written: by a syncfs, or each file just before its link (local_sync.c);
  *   4. link, or copy where a link cannot be had or trusted (local_temp.c);
  *   5. sync the directories that hold a name of the batch, and blobs/ itself, which may have got new directories. Also
  *      for contents that were there: another process may have linked them a moment ago and not have come to its own
  *      step 5 yet.
  *
  * Invariants
- * 1. A name in blobs/ never leads to bytes that the disk has not taken before. After a power cut it leads to bytes that
- *    are there: they were flushed before (fsync, syncfs), or the journal's commit that carries the name flushes them first.
+ * 1. A name in blobs/ never leads to bytes that the disk has not taken before. Whether they survive a power cut is another
+ *    matter: they do if they were flushed before (fsync, syncfs), or if the journal's commit that carries the name flushes
+ *    them first. Else one syncfs after the links flushes bytes and names at once, and a power cut in the midst of it may
+ *    leave a name without its bytes. Nobody takes it for the content, since it is not sealed: which holds as long as
+ *    none of the files has by itself the mode of a sealed blob. If one has, the bytes are flushed before.
  * 2. At most five descriptors are open at a time, however large the batch.
  * 3. A failure leaves blobs that nobody refers to, and no temporary name. Linked files still belong to their draft,
  *    whose owner may write to them; that is why such a name is "shared" for everybody else (local.h), and replaced by a
@@ -42,6 +45,7 @@ struct batch {
 	struct put *puts; /* sorted by id, each id once */
 	size_t n;
 	enum local_way way; /* of their bytes */
+	bool together;      /* no sync of their own for the bytes: that of the names carries them (invariant 1) */
 	int fs;             /* a descriptor of its own, so that no other batch is told of our syncfs's errors */
 	struct fault *f;
 };
@@ -129,6 +133,7 @@ static int sync_all(const struct batch *b, size_t waiting)
 /* Steps 2 and 3. Writing is started early: the disk gets all files at once, and fsync then finds little left to do. */
 static int look_and_sync(struct batch *b)
 {
+	bool looks_sealed = false;
 	uint64_t bytes = 0;
 	size_t waiting = 0;
 	int r;
@@ -150,13 +155,16 @@ static int look_and_sync(struct batch *b)
 		if (fd < 0)
 			return fd;
 		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: failures show when it is synced */
+		if ((st.st_mode & 07777) == LOCAL_MODE)
+			looks_sealed = true;
 		b->puts[i].place = true;
 		bytes += item->size;
 		waiting++;
 	}
 	if (waiting > 0)
 		b->way = local_sync_way(b->s, waiting, SYNC_EACH_MAX, bytes);
-	return b->way == LOCAL_ALL ? sync_all(b, waiting) : 0;
+	b->together = b->way == LOCAL_ALL && !looks_sealed;
+	return b->way == LOCAL_ALL && looks_sealed ? sync_all(b, waiting) : 0;
 }
 
 /* Takes away what stands in the way of a rename over the name: the immutable flag of a blob that is damaged or has a
@@ -303,7 +311,7 @@ static int sync_names(const struct batch *b)
 		if (n == 0 || shards[n - 1] != shard)
 			shards[n++] = shard;
 	}
-	return local_sync_names(b->s, shards, n, b->fs, b->f);
+	return local_sync_names(b->s, shards, n, b->together, b->fs, b->f);
 }
 
 static int run_batch(struct batch *b, struct blob_item *items, size_t n)

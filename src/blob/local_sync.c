@@ -6,7 +6,7 @@
  *                  sync_file_range before their names are made; the one commit of the journal that carries the names
  *                  flushes the disk before it counts, and with that the bytes. To be what was changed last, blobs/ gets a
  *                  new time. It waits for nobody else's bytes but those that ext4 itself orders before the commit.
- *   LOCAL_ALL      any file system: one syncfs for all bytes, and one for all names. It waits for whatever others have
+ *   LOCAL_ALL      any file system: one syncfs for all names, mostly for the bytes too (local_put.c, invariant 1). It waits for whatever others have
  *                  just written, gigabytes perhaps: so only where there is little, or so many files that it pays anyway.
  *   LOCAL_EACH     any file system: fsync of each file and each directory.
  *
@@ -116,9 +116,9 @@ static int sync_journal(const struct local_store *s, struct fault *f)
 	return r < 0 ? dir_fault(f, "", r) : 0;
 }
 
-int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, int fs, struct fault *f)
+int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, bool all, int fs, struct fault *f)
 {
-	enum local_way way = local_sync_way(s, n, LOCAL_SHARDS, 0);
+	enum local_way way = all ? LOCAL_ALL : local_sync_way(s, n, LOCAL_SHARDS, 0);
 	int r;
 
 	if (way == LOCAL_JOURNAL)

@@ -116,10 +116,11 @@ int hash_probe(int fd, unsigned *patience);
 /* One directory, read to its end. */
 struct listing {
 	DIR *dir;
-	struct buf text; /* the names, each with its NUL */
+	struct buf text; /* the names, each with its d_type before it and its NUL behind */
 	char **names;    /* into text; without "." and ".." */
 	size_t n;
 };
+static inline unsigned char listing_type(const struct listing *l, size_t i) { return (unsigned char)l->names[i][-1]; } /* DT_REG, …, DT_UNKNOWN */
 int listing_read(int root, const char *path /* "." the root itself */, struct listing *ret);
 void listing_release(struct listing *l); /* a zeroed one is fine */
 #define auto_listing __attribute__((cleanup(listing_release)))

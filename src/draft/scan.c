@@ -3,7 +3,10 @@
  *
  * Nobody works in the tree through the drive now. Whatever does not fit, a name that vanished say, was done behind its back, and
  * the scan fails rather than commit a guess. Every file is probed before it is measured: once nobody can write to it, its size
- * and times are final. */
+ * and times are final.
+ *
+ * To open a file costs more than to hash a small one. So what is to be done with it is done while it is open: the caller's look at it, and the
+ * hashing of small files, as long as there are few of them: more work than SCAN_HASH_ALL is left to the threads of tree_hash.c. */
 #include "inner.h"
 
 #include <errno.h>
@@ -11,9 +14,18 @@
 #include <mintfs/cleanup.h>
 #include <string.h>
 
+#define SCAN_HASH_FILE ((size_t)64 * 1024)
+#define SCAN_HASH_ALL ((uint64_t)2 << 20)
+#define SCAN_HASH_FIXED 4096 /* of that for each file */
+
 struct scan {
 	struct draft *d;
 	struct fault *f;
+	draft_visit_fn *visit; /* may be NULL */
+	void *visit_arg;
+	struct blob_hasher *hasher; /* made when it is needed, as is its buffer of SCAN_HASH_FILE bytes */
+	char *piece;
+	uint64_t hashing;    /* work done here so far */
 	struct draft_tree tree;
 	size_t cap;          /* of tree.entries */
 	struct map64 *links; /* inode number to index + 1 of its first entry, where there are several links */
@@ -103,11 +115,50 @@ static int find_link(struct scan *s, size_t i, const struct stat *st, bool *ret_
 	return 0;
 }
 
-static int scan_file(struct scan *s, int dir, size_t i, const struct stat *seen)
+static int make_hasher(struct scan *s)
 {
-	struct draft_entry *e = &s->tree.entries[i];
+	if (!s->piece)
+		s->piece = malloc(SCAN_HASH_FILE);
+	if (!s->piece)
+		return -ENOMEM;
+	return s->hasher ? 0 : blob_hasher_new(&s->hasher);
+}
+
+/* Hashes a small file that fd is open for and st describes. */
+static int hash_small(struct scan *s, struct draft_entry *e, int fd, const struct stat *st)
+{
+	struct stat after;
+	ssize_t n;
+	int r = make_hasher(s);
+
+	if (r < 0)
+		return r;
+	n = e->size > 0 ? sys_pread_full(fd, s->piece, (size_t)e->size, 0) : 0;
+	if (n < 0)
+		return scan_trouble(s->f, (int)n, e->path);
+	if ((r = sys_fstat(fd, &after)) < 0)
+		return scan_trouble(s->f, r, e->path);
+	if ((uint64_t)n != e->size || !hash_stat_same(st, &after))
+		return scan_trouble(s->f, -ESTALE, e->path);
+	if ((r = blob_hasher_add(s->hasher, s->piece, (size_t)n)) < 0 || (r = blob_hasher_finish(s->hasher, &e->blob)) < 0)
+		return scan_trouble(s->f, r, e->path);
+	e->hashed = true;
+	draft_hash_keep(s->d, e->ino, st, &e->blob); /* for another try, should this commit fail */
+	return 0;
+}
+
+/* Files worth a hand-over to the background may just be hashed there: those are left to tree_hash.c. */
+static bool hash_here(struct scan *s, const struct draft_entry *e)
+{
+	if (e->hashed || e->size > SCAN_HASH_FILE || (off_t)e->size >= s->d->set->hashing.size_min || s->hashing > SCAN_HASH_ALL)
+		return false;
+	s->hashing += e->size + SCAN_HASH_FIXED;
+	return true;
+}
+
+static int open_file(struct scan *s, int dir, const struct draft_entry *e, struct stat *ret_st)
+{
 	auto_close int fd = sys_openat_beneath(dir, e->name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY, 0);
-	struct stat st;
 	int r;
 
 	if (fd < 0)
@@ -117,15 +168,33 @@ static int scan_file(struct scan *s, int dir, size_t i, const struct stat *seen)
 		return fault_set(s->f, EBUSY, "%s can still be written: a program has it open or mapped writable", e->path);
 	if (r < 0 && r != -EOPNOTSUPP)
 		return scan_trouble(s->f, r, e->path);
-	r = sys_fstat(fd, &st);
+	r = sys_fstat(fd, ret_st);
 	if (r < 0)
 		return scan_trouble(s->f, r, e->path);
-	if (st.st_ino != seen->st_ino || !S_ISREG(st.st_mode))
+	if (!S_ISREG(ret_st->st_mode))
 		return scan_trouble(s->f, -ESTALE, e->path);
+	return take_fd(&fd);
+}
+
+static int scan_file(struct scan *s, int dir, size_t i)
+{
+	struct draft_entry *e = &s->tree.entries[i];
+	struct stat st;
+	auto_close int fd = open_file(s, dir, e, &st);
+	bool linked = false;
+	int r = fd < 0 ? fd : find_link(s, i, &st, &linked);
+
+	if (r < 0)
+		return r;
+	s->tree.n_files++;
+	if (linked)
+		return 0;
 	measure(e, DRAFT_FILE, &st);
 	e->hashed = draft_hash_find(s->d, e->ino, &st, &e->blob);
 	s->tree.size += e->size;
-	return 0;
+	if (s->visit)
+		r = s->visit(e, fd, s->visit_arg);
+	return r == 0 && hash_here(s, e) ? hash_small(s, e, fd, &st) : r;
 }
 
 static int scan_symlink(struct scan *s, int dir, size_t i, const struct stat *st)
@@ -156,7 +225,19 @@ static const char *special_name(mode_t mode)
 	}
 }
 
-static int scan_entry(struct scan *s, int dir, int64_t parent, const char *name)
+static void scan_subdirectory(struct scan *s, size_t i, const struct stat *st)
+{
+	struct draft_entry *e = &s->tree.entries[i];
+
+	measure(e, DRAFT_DIRECTORY, st);
+	e->nlink = 2;
+	if (e->parent < 0)
+		s->tree.n_top_dirs++;
+	else
+		s->tree.entries[e->parent].nlink++;
+}
+
+static int scan_entry(struct scan *s, int dir, int64_t parent, const char *name, unsigned char type)
 {
 	const struct draft_entry *e;
 	struct stat st;
@@ -164,32 +245,23 @@ static int scan_entry(struct scan *s, int dir, int64_t parent, const char *name)
 	size_t i = s->tree.n;
 	int r = add_entry(s, parent, name);
 
-	if (r < 0)
-		return r;
+	if (r < 0 || type == DT_REG)
+		return r < 0 ? r : scan_file(s, dir, i);
 	e = &s->tree.entries[i];
 	r = sys_fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW);
 	if (r < 0)
 		return scan_trouble(s->f, r, e->path);
+	if (S_ISREG(st.st_mode))
+		return scan_file(s, dir, i);
 	if (S_ISDIR(st.st_mode)) {
-		measure(&s->tree.entries[i], DRAFT_DIRECTORY, &st);
-		s->tree.entries[i].nlink = 2;
-		if (parent < 0)
-			s->tree.n_top_dirs++;
-		else
-			s->tree.entries[parent].nlink++;
+		scan_subdirectory(s, i, &st);
 		return 0;
 	}
-	if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+	if (!S_ISLNK(st.st_mode))
 		return fault_set(s->f, EINVAL, "%s is %s: only files, directories and symbolic links can be committed", e->path,
 			special_name(st.st_mode));
-	if (S_ISREG(st.st_mode))
-		s->tree.n_files++;
 	r = find_link(s, i, &st, &linked);
-	if (r < 0)
-		return r;
-	if (linked && S_ISREG(st.st_mode))
-		return 0;
-	return S_ISREG(st.st_mode) ? scan_file(s, dir, i, &st) : scan_symlink(s, dir, i, &st);
+	return r < 0 ? r : scan_symlink(s, dir, i, &st); /* of each name: entries own their targets */
 }
 
 static int compare_names(const void *a, const void *b)
@@ -210,7 +282,7 @@ static int scan_directory(struct scan *s, int64_t parent)
 	if (l.n > 1)
 		qsort(l.names, l.n, sizeof(*l.names), compare_names);
 	for (size_t i = 0; r == 0 && i < l.n; i++)
-		r = scan_entry(s, dirfd(l.dir), parent, l.names[i]);
+		r = scan_entry(s, dirfd(l.dir), parent, l.names[i], listing_type(&l, i));
 	if (r < 0)
 		return r;
 	if (parent < 0) {
@@ -239,9 +311,9 @@ static int scan_tree(struct scan *s)
 	return r;
 }
 
-int draft_scan(struct draft *d, struct draft_tree *ret, struct fault *f)
+int draft_scan_visit(struct draft *d, draft_visit_fn *visit, void *arg, struct draft_tree *ret, struct fault *f)
 {
-	struct scan s = {.d = d, .f = f, .patience = HASH_PATIENCE};
+	struct scan s = {.d = d, .f = f, .visit = visit, .visit_arg = arg, .patience = HASH_PATIENCE};
 	int r;
 
 	if (!draft_is_frozen(d))
@@ -251,12 +323,19 @@ int draft_scan(struct draft *d, struct draft_tree *ret, struct fault *f)
 		return -ENOMEM;
 	r = scan_tree(&s);
 	map64_free(s.links);
+	blob_hasher_free(s.hasher);
+	free(s.piece);
 	if (r < 0) {
 		draft_tree_release(&s.tree);
 		return r;
 	}
 	*ret = s.tree;
 	return 0;
+}
+
+int draft_scan(struct draft *d, struct draft_tree *ret, struct fault *f)
+{
+	return draft_scan_visit(d, NULL, NULL, ret, f);
 }
 
 void draft_tree_release(struct draft_tree *t)

@@ -17,7 +17,7 @@ static int point_at_names(struct listing *l)
 	if (!l->names)
 		return -ENOMEM;
 	for (size_t i = 0; i < l->n; i++, name += strlen(name) + 1)
-		l->names[i] = name;
+		l->names[i] = ++name; /* behind the type */
 	return 0;
 }
 
@@ -33,6 +33,7 @@ static int read_names(struct listing *l)
 			break;
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
+		buf_add(&l->text, &e->d_type, 1);
 		buf_add(&l->text, e->d_name, strlen(e->d_name) + 1);
 		l->n++;
 	}

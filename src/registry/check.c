@@ -5,26 +5,19 @@
 #include <fcntl.h>
 #include <string.h>
 
-static int check_metadata(struct commit_work *w, const struct draft_entry *e)
+static bool is_metadata(const struct draft_entry *e) { return e->parent < 0 && !strcmp(e->name, METADATA_NAME); }
+
+static int check_metadata(struct commit_work *w, int fd)
 {
 	w->has_metadata = true;
-	if (e->type != DRAFT_FILE)
-		return refuse(w->f, VERDICT_BAD_METADATA, "%s is a %s: it must be a file with one JSON object", METADATA_NAME,
-			e->type == DRAFT_DIRECTORY ? "directory" : "symbolic link");
-	auto_close int fd = sys_openat_beneath(draft_root(w->d), e->path, O_RDONLY, 0);
-	if (fd < 0)
-		return refuse_system(w->f, fd, "%s cannot be read", METADATA_NAME);
 	int rc = metadata_read(fd, &w->metadata, w->f);
 	if ((rc == -EINVAL || rc == -EFBIG) && w->f)
 		w->f->verdict = VERDICT_BAD_METADATA;
 	return rc == -EFBIG ? -EINVAL : rc;
 }
 
-static int check_format(struct commit_work *w, const struct draft_entry *e)
+static int check_format(struct commit_work *w, const struct draft_entry *e, int fd)
 {
-	auto_close int fd = sys_openat_beneath(draft_root(w->d), e->path, O_RDONLY, 0);
-	if (fd < 0)
-		return refuse_system(w->f, fd, "%s cannot be read", e->path);
 	struct fault why = FAULT_INIT;
 	int rc = metadata_check_format(fd, e->name, &why);
 	if (rc == -EINVAL && strchr(e->path, '/'))
@@ -32,15 +25,28 @@ static int check_format(struct commit_work *w, const struct draft_entry *e)
 	return rc == -EINVAL ? refuse(w->f, VERDICT_TORN, "%s", why.text) : rc;
 }
 
-int commit_check(struct commit_work *w)
+int commit_check_file(struct commit_work *w, const struct draft_entry *e, int fd)
+{
+	return is_metadata(e) ? check_metadata(w, fd) : check_format(w, e, fd);
+}
+
+/* The format goes by the name: a second name of an inode is looked at for itself. */
+static int check_second_name(struct commit_work *w, const struct draft_entry *e)
+{
+	auto_close int fd = sys_openat_beneath(draft_root(w->d), e->path, O_RDONLY, 0);
+	return fd < 0 ? refuse_system(w->f, fd, "%s cannot be read", e->path) : commit_check_file(w, e, fd);
+}
+
+int commit_check_rest(struct commit_work *w)
 {
 	for (size_t i = 0; i < w->tree.n; i++) {
 		const struct draft_entry *e = &w->tree.entries[i];
 		int rc = 0;
-		if (e->parent < 0 && !strcmp(e->name, METADATA_NAME))
-			rc = check_metadata(w, e);
-		else if (e->type == DRAFT_FILE)
-			rc = check_format(w, e);
+		if (is_metadata(e) && e->type != DRAFT_FILE)
+			return refuse(w->f, VERDICT_BAD_METADATA, "%s is a %s: it must be a file with one JSON object", METADATA_NAME,
+				e->type == DRAFT_DIRECTORY ? "directory" : "symbolic link");
+		if (e->type == DRAFT_FILE && e->inode != (int64_t)i)
+			rc = check_second_name(w, e);
 		if (rc < 0)
 			return rc;
 	}

@@ -1,6 +1,6 @@
 /* Commit: a draft becomes a version.
  *
- *   freeze → scan → check → hash → metadata.json → bytes and names into blobs/ → one catalog transaction → staging tree away → seal
+ *   freeze → scan and check → hash → metadata.json → bytes and names into blobs/ → one catalog transaction → staging tree away → seal
  *
  * Each step is durable before the next. Until the transaction nothing in the draft's tree is touched (a metadata.json of ours is prepared beside it), so
  * thawing it is all that a failure needs, and a crash not even that; from the transaction on the version is committed whatever happens:
@@ -131,6 +131,8 @@ static int put_and_record(struct commit_work *w)
 		rc = build_metrics(w);
 	if (rc < 0)
 		return rc;
+	/* What the versions before left is tidied first: until then their blobs are not sealed, and a content that they share with this one would be copied. */
+	workq_drain(w->r->tidying);
 	rc = -EAGAIN;
 	for (int attempt = 0; rc == -EAGAIN && attempt < PUT_TRIES; attempt++) { /* again: swept meanwhile */
 		rc = put_blobs(w);
@@ -143,7 +145,7 @@ static int put_and_record(struct commit_work *w)
 
 /* ---- after it ---- */
 
-#define STAGING_INLINE_MAX 64 /* entries; a larger tree is removed in the background */
+#define STAGING_SMALL 64 /* entries: a larger tree waits behind other long work */
 
 void staging_metadata_name(int64_t version_id, char out[64]) { snprintf(out, 64, "drafts/%lld.metadata.json", (long long)version_id); }
 
@@ -171,9 +173,12 @@ static int staging_empty(struct registry *r, int64_t version_id)
 	char name[64];
 	snprintf(name, sizeof name, "drafts/%lld", (long long)version_id);
 	auto_close int top = sys_openat_beneath(r->dirfd, name, O_PATH | O_DIRECTORY, 0);
+	struct stat st;
 	if (top < 0)
 		return top == -ENOENT ? 0 : top;
-	int rc = sys_fchmod(top, 0700); /* a trainer may have left it without permissions */
+	int rc = sys_fstat(top, &st);
+	if (rc == 0 && (st.st_mode & 0700) != 0700) /* a trainer may have left it without permissions */
+		rc = sys_fchmod(top, 0700);
 	if (rc < 0)
 		return rc;
 	auto_close int fd = sys_reopen(top, O_RDONLY | O_DIRECTORY);
@@ -208,10 +213,10 @@ static void clear_and_seal(struct registry *r, int64_t version_id, const struct 
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		blob_seal(r->blobs, &ids[i]);
 	sys_crash_point("commit.sealed");
+	if (rc == 0)
+		rc = drafts_remove(r->drafts, version_id);
 	if (rc < 0)
-		log_warning(r->log, "drafts/%lld cannot be emptied (the next mount tries again): %s", (long long)version_id, strerror(-rc));
-	else
-		staging_remove(r, version_id);
+		log_warning(r->log, "drafts/%lld cannot be removed (the next mount tries again): %s", (long long)version_id, strerror(-rc));
 }
 
 int staging_put_away(struct registry *r, int64_t version_id)
@@ -242,7 +247,7 @@ static void clear_staging(struct commit_work *w)
 	*s = (struct staging){.r = w->r, .version_id = w->v.id, .n = w->n_items};
 	for (size_t i = 0; i < w->n_items; i++)
 		s->ids[i] = w->items[i].id; /* also those that were there: an earlier try may have left our own file unsealed */
-	if (w->tree.n <= STAGING_INLINE_MAX || workq_submit(w->r->jobs, clear_staging_job, s) < 0)
+	if (workq_submit(w->tree.n <= STAGING_SMALL ? w->r->tidying : w->r->jobs, clear_staging_job, s) < 0)
 		clear_staging_job(s);
 }
 
@@ -282,19 +287,38 @@ void commit_clear_staging(struct registry *r, int64_t version_id)
 
 /* ---- all of it ---- */
 
-static int prepare(struct commit_work *w)
+struct look { struct commit_work *w; int rc; };
+
+static int look_at_file(const struct draft_entry *e, int fd, void *arg)
+{
+	struct look *l = arg;
+	return l->rc = commit_check_file(l->w, e, fd);
+}
+
+static int scan(struct commit_work *w)
 {
 	struct fault why = FAULT_INIT;
-	int rc = draft_scan(w->d, &w->tree, &why);
+	struct look l = {.w = w};
+	int rc = draft_scan_visit(w->d, look_at_file, &l, &w->tree, &why);
+	if (l.rc < 0)
+		return l.rc;
 	if (rc == -EINVAL)
 		return refuse(w->f, VERDICT_SPECIAL_FILE, "%s", why.text);
 	if (rc < 0) {
 		*w->f = why;
 		return refuse_system(w->f, rc, "%s cannot be read", w->label);
 	}
+	return 0;
+}
+
+static int prepare(struct commit_work *w)
+{
+	int rc = scan(w);
+	if (rc < 0)
+		return rc;
 	if (w->tree.n_files == 0)
 		return refuse(w->f, VERDICT_EMPTY_DRAFT, "%s holds no file: there is nothing to commit", w->label);
-	rc = commit_check(w);
+	rc = commit_check_rest(w);
 	if (rc == 0)
 		rc = draft_hash(w->d, &w->tree, w->f);
 	sys_crash_point("commit.hashed");

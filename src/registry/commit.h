@@ -26,7 +26,9 @@ struct commit_work {
 	struct blob_id digest; /* of the whole tree */
 };
 
-int commit_check(struct commit_work *w);          /* metadata.json, torn files: fills metadata, has_metadata */
+/* metadata.json, torn files: fills metadata, has_metadata. For each file as it is scanned, then for what no file was opened for. */
+int commit_check_file(struct commit_work *w, const struct draft_entry *e, int fd);
+int commit_check_rest(struct commit_work *w);
 int commit_write_metadata(struct commit_work *w); /* beside the draft, and into w->tree */
 
 /* about.c: what the version tells of itself; prepared when all is hashed, written in the transaction. */

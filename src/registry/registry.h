@@ -26,7 +26,8 @@ struct registry {
 	struct drafts *drafts;
 	struct live_table *live;
 	struct caller_cache *callers;
-	struct workq *jobs; /* automatic commits, removal of big trees */
+	struct workq *jobs;    /* automatic commits, removal of big trees */
+	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
 	int64_t mount_id;   /* 0: no daemon */
 	int mount_fd;       /* flock on run/<mount_id> */

@@ -235,6 +235,7 @@ static int open_rooms(struct registry *r, struct fault *f)
 	if ((rc = drafts_open(r->dirfd, !r->read_only, r->log, quiet, r, &r->drafts, f)) < 0)
 		return refuse_system(f, rc, "cannot open the drafts of %s", r->path);
 	if ((rc = workq_new(&(struct workq_options){.name = "mintfs-jobs", .threads = 3}, &r->jobs)) < 0 ||
+	    (rc = workq_new(&(struct workq_options){.name = "mintfs-tidy", .threads = 1}, &r->tidying)) < 0 ||
 	    (rc = observer_new(&r->observer)) < 0 || (rc = live_table_new(r, &r->live)) < 0)
 		return refuse_system(f, rc, "cannot open the store %s", r->path);
 	return 0;
@@ -486,6 +487,7 @@ void registry_close(struct registry *r)
 		live_table_stop(r->live);
 	observer_stop(r->observer);
 	workq_free(r->jobs);
+	workq_free(r->tidying); /* after them: they give it work */
 	observer_free(r->observer);
 	if (r->live)
 		live_table_free(r->live);
@@ -513,7 +515,13 @@ const char *registry_path(const struct registry *r) { return r->path; }
 bool registry_read_only(const struct registry *r) { return r->read_only; }
 int registry_store_dirfd(const struct registry *r) { return r->dirfd; }
 int registry_read_begin(struct registry *r, struct catalog_conn **ret) { return catalog_read_begin(r->catalog, ret); }
-void registry_settle(struct registry *r) { live_settle_wait(r->live); }
+
+void registry_settle(struct registry *r)
+{
+	live_settle_wait(r->live);
+	workq_drain(r->tidying);
+}
+
 
 void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t version_id, uint32_t number)
 {

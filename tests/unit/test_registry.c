@@ -719,6 +719,37 @@ static void test_whoever_comes_first_to_a_draft_left_over_all_can_write_it(void 
 	}
 }
 
+/* The blobs of a commit are sealed behind it; who comes with the same content waits for that and does not copy. */
+static void test_a_commit_right_behind_another_shares_its_contents(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	for (int i = 0; i < 20; i++) {
+		struct catalog_version v[2] = {mint(x, model, "next"), mint(x, model, "next")};
+		struct stat st[2], tree;
+		char text[32], name[64];
+		snprintf(text, sizeof text, "weights %d", i);
+		put(x, v[0].id, "model.pth", text);
+		put(x, v[1].id, "model.pth", text);
+		for (int k = 0; k < 2; k++) {
+			commit_ok(x, v[k].id);
+			struct catalog_conn *conn;
+			struct catalog_file file;
+			int fd;
+			assert_int_equal(registry_read_begin(x->r, &conn), 0);
+			assert_int_equal(catalog_file_find(conn, -v[k].id, "model.pth", &file), 0);
+			catalog_read_end(conn);
+			assert_int_equal(registry_file_open(x->r, &file, &fd, NULL), 0);
+			assert_int_equal(fstat(fd, &st[k]), 0);
+			close(fd);
+		}
+		assert_int_equal(st[0].st_ino, st[1].st_ino);
+		registry_settle(x->r);
+		snprintf(name, sizeof name, "%s/drafts/%lld", x->store, (long long)v[1].id);
+		assert_int_equal(stat(name, &tree), -1);
+	}
+}
+
 /* A lookup may have read the row just before the commit, and come to the directory just after it went. */
 static void test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost(void **state)
 {
@@ -727,6 +758,7 @@ static void test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_l
 	struct live *l;
 	put(x, v.id, "model.pth", "weights");
 	commit_ok(x, v.id);
+	registry_settle(x->r);
 	assert_false(exists(x, "drafts/%lld", v.id));
 	assert_int_equal(live_adopt(x->r->live, &v, &l), -ESTALE); /* v still says draft */
 	live_remove(x->r->live, lost.id);
@@ -782,6 +814,7 @@ static void test_the_command_line_commits_what_a_dead_daemon_left(void **state)
 	assert_int_equal(registry_open(&o, &x->r, NULL), 0);
 	assert_int_equal(registry_commit(x->r, &x->me, v.id, "by hand", NULL), 0);
 	assert_int_equal(get(x, v.id).state, CATALOG_COMMITTED);
+	registry_settle(x->r);
 	assert_false(exists(x, "drafts/%lld", v.id));
 }
 
@@ -907,6 +940,7 @@ int main(void)
 		T(test_sixty_four_mints_at_once_get_sixty_four_dense_numbers),
 		T(test_a_draft_committed_and_discarded_at_once_is_one_or_the_other),
 		T(test_whoever_comes_first_to_a_draft_left_over_all_can_write_it),
+		T(test_a_commit_right_behind_another_shares_its_contents),
 		T(test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost),
 		T(test_a_store_opened_read_only_is_read_and_nothing_else),
 		T(test_the_command_line_commits_what_a_dead_daemon_left),

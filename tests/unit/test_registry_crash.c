@@ -25,7 +25,12 @@ static void dies_at(struct fixture *x, const char *point, void (*fn)(struct fixt
 	open_store(x);
 }
 
-static void do_commit(struct fixture *x, int64_t id) { registry_commit(x->r, &x->me, id, "a message", NULL); }
+static void do_commit(struct fixture *x, int64_t id)
+{
+	registry_commit(x->r, &x->me, id, "a message", NULL);
+	registry_settle(x->r); /* its last steps run behind it */
+}
+
 static void do_discard(struct fixture *x, int64_t id) { registry_discard(x->r, NULL, id, 0, NULL); }
 
 static void do_mint(struct fixture *x, int64_t model)
@@ -78,6 +83,7 @@ static void test_death_before_the_transaction_of_a_commit_leaves_the_draft_as_it
 		assert_content(x, other.id, "model.pth", old);
 		assert_content(x, v.id, "model.pth", new);
 	}
+	registry_settle(x->r);
 	assert_int_equal(count_names(x, "drafts"), 0);
 }
 
