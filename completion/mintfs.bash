@@ -17,11 +17,14 @@ _mintfs_options()
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
 	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;
+	retire) echo --force --message --store --json --help ;;
+	prune) echo --keep-last --keep-best --keep-aliased --older-than --drafts --all --yes --verbose --store --json --color --help ;;
+	gc) echo --dry-run --grace --verbose --store --json --help ;;
 	path) echo --relative --store --json --help ;;
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import version help'
+_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import retire prune gc version help'
 
 _mintfs()
 {
@@ -52,7 +55,8 @@ _mintfs()
 		compopt -o filenames
 		return
 		;;
-	-m | --from | --exec | --message | -n | --number) return ;;
+	-n) [[ $command == log ]] && return ;;
+	-m | --from | --exec | --message | --number | --keep-last | --keep-best | --older-than | --grace) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_mintfs_options "$command")" -- "$cur")
@@ -64,11 +68,11 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
-	init | mount | umount | status)
+	init | mount | umount | status | gc)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | find | alias | path | watch | export)
+	commit | discard | list | log | show | diff | find | alias | path | watch | export | retire | prune)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

@@ -65,4 +65,26 @@ int blob_remove(struct blob_store *s, const struct blob_id *id);
 typedef int blob_each_fn(const struct blob_id *id, uint64_t size, int64_t ctime_ns, void *arg);
 int blob_each(struct blob_store *s, blob_each_fn *fn, void *arg);
 
+/* ---- for fsck and sweeps ---- */
+/* What stands under a name, whatever it is. */
+struct blob_found {
+	const char *name;  /* "ab/cdef…", relative to the place of the blobs; borrowed */
+	bool is_blob;      /* a plain file with the name of a blob; else a stray */
+	struct blob_id id; /* this and the rest: of blobs only */
+	uint64_t size;
+	int64_t ctime_ns;
+	bool sealed;       /* read-only, and this is its only name (the immutable flag is not asked for) */
+	unsigned links;
+};
+typedef int blob_found_fn(const struct blob_found *b, void *arg);
+#define BLOB_BESIDE (-1)
+/* Calls fn for each blob whose id begins with this byte, and each stray among them, in order of name; with BLOB_BESIDE for the strays beside the directories of
+ * the 256 bytes. All names are read before fn is called first, so it may remove them. Non-zero of fn is returned. */
+int blob_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg);
+/* Moves what has that name (of blob_scan) to newdir/newname, on the same file system: -EEXIST if that is taken, -ENOENT if it is gone. Durable, also in newdir. For a
+ * blob, the caller holds the store's write lock. */
+int blob_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname);
+/* Seals a blob whose inode has other names than its own by putting a private copy in its place. -EIO: its bytes are not what its name says. */
+int blob_make_private(struct blob_store *s, const struct blob_id *id, uint64_t size, struct fault *f);
+
 #endif

@@ -300,8 +300,8 @@ int catalog_process_binding_put(struct catalog_conn *conn, int64_t process_id, c
 typedef int catalog_process_binding_fn(const struct catalog_process_binding *b, void *arg); /* borrowed */
 int catalog_process_binding_list(struct catalog_conn *conn, int64_t process_id, catalog_process_binding_fn *fn, void *arg); /* by node */
 
-/* Counts for `mintfs status`. */
-struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs; uint64_t logical_bytes, stored_bytes; };
+/* Counts for `mintfs status`. files and logical_bytes: of committed versions; blobs and stored_bytes: what the store has; damaged: contents known to be. */
+struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs, damaged; uint64_t logical_bytes, stored_bytes; };
 int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret);
 
 /* ---- what a version tells of itself ---- */
@@ -331,6 +331,60 @@ typedef int catalog_edge_fn(const struct catalog_edge *e, void *arg);
 int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool down, catalog_edge_fn *fn, void *arg);
 typedef int catalog_unknown_fn(const char *text, const char *reason, void *arg);
 int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg);
+/* ---- keeping.c: versions out of use, contents that are not there, and what refers to a content ---- */
+/* Committed to RETIRED (else -ESTALE), with who, when and why. The rows of its entries stay: they tell what it held. message may be NULL. */
+int catalog_version_retire(struct catalog_conn *conn, int64_t id, int64_t at_ns, uid_t uid, const char *author, const char *message);
+struct catalog_retirement { int64_t at_ns; uid_t uid; char *author, *message; }; /* strings owned, NULL where there is none */
+int catalog_retirement_get(struct catalog_conn *conn, int64_t version_id, struct catalog_retirement *ret);
+void catalog_retirement_release(struct catalog_retirement *t);
+/* The numbers of committed versions by the model's best metric, best first (equal values: lower number first); at most limit. */
+typedef int catalog_rank_fn(uint32_t number, void *arg);
+int catalog_best_list(struct catalog_conn *conn, int64_t model_id, unsigned limit, catalog_rank_fn *fn, void *arg);
+
+/* A row of `blobs`. A content may be absent: freed by a sweep, since only retired versions had it, or damaged. Its next commit ends that. */
+enum catalog_absence { CATALOG_PRESENT, CATALOG_FREED, CATALOG_DAMAGED };
+struct catalog_blob { int64_t id; struct blob_id sha256; uint64_t size; enum catalog_absence absence; };
+typedef int catalog_blob_row_fn(const struct catalog_blob *b, void *arg);
+int catalog_blob_shard(struct catalog_conn *conn, uint8_t first_byte, catalog_blob_row_fn *fn, void *arg); /* in order of sha256 */
+int catalog_blob_find(struct catalog_conn *conn, const struct blob_id *sha256, struct catalog_blob *ret);
+int catalog_absent_set(struct catalog_conn *conn, int64_t blob, enum catalog_absence kind, int64_t at_ns, const char *why); /* FREED, DAMAGED */
+int catalog_absent_drop(struct catalog_conn *conn, int64_t blob);
+int catalog_absent_count(struct catalog_conn *conn, enum catalog_absence kind, int64_t *ret);
+/* Which entries hold which content: regular files with id > after, in order, at most limit. blob is an id in `blobs`, small and dense. */
+struct catalog_reference { int64_t file_id, version_id, blob; enum catalog_state state; int64_t retired_ns; };
+typedef int catalog_reference_fn(const struct catalog_reference *x, void *arg);
+int catalog_reference_list(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_reference_fn *fn, void *arg);
+
+/* ---- audit.c: facts for fsck, side by side, and the parts that can be made anew from others ---- */
+typedef int catalog_text_fn(const char *text, void *arg);
+int catalog_audit_pages(struct catalog_conn *conn, catalog_text_fn *fn, void *arg); /* what the database finds damaged in itself; at most 100 lines */
+int catalog_audit_links(struct catalog_conn *conn, catalog_text_fn *fn, void *arg); /* rows that refer to none */
+struct catalog_model_facts { struct catalog_model m; uint32_t max_number, max_committed; };
+typedef int catalog_model_facts_fn(const struct catalog_model_facts *x, void *arg);
+int catalog_audit_models(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_model_facts_fn *fn, void *arg); /* by id, hidden ones too */
+struct catalog_alias_facts { struct catalog_alias a; bool has_version; enum catalog_state state; };
+typedef int catalog_alias_facts_fn(const struct catalog_alias_facts *x, void *arg);
+int catalog_audit_aliases(struct catalog_conn *conn, catalog_alias_facts_fn *fn, void *arg); /* those that do not lead to a committed version */
+struct catalog_version_facts { struct catalog_version v; int64_t n_entries; const char *metrics_summary; /* borrowed; may be NULL */ };
+typedef int catalog_version_facts_fn(const struct catalog_version_facts *x, void *arg);
+int catalog_audit_versions(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_version_facts_fn *fn, void *arg); /* by id */
+struct catalog_entry_facts {
+	int64_t id, version_id, parent, size, inode, first_child, n_children, blob, blob_size; /* blob, blob_size: 0, -1 where there is none */
+	int type;
+	const char *name; /* borrowed; "" where there is none */
+};
+typedef int catalog_entry_facts_fn(const struct catalog_entry_facts *x, void *arg);
+int catalog_audit_entries(struct catalog_conn *conn, int64_t from, int64_t end, catalog_entry_facts_fn *fn, void *arg);
+typedef int catalog_pair_fn(int64_t a, int64_t b, void *arg);
+int catalog_audit_orphans(struct catalog_conn *conn, catalog_pair_fn *fn, void *arg);       /* entries in no version's range: version id, how many */
+int catalog_audit_idle_metrics(struct catalog_conn *conn, catalog_pair_fn *fn, void *arg);  /* metrics of what is not committed: model id, number */
+typedef int catalog_metric_fn(const struct catalog_metric *m, void *arg);
+int catalog_metric_list(struct catalog_conn *conn, int64_t model_id, uint32_t number, catalog_metric_fn *fn, void *arg); /* by name (bytes) */
+/* Made anew: last_number (never lower) and newest_committed; key, identifier, type and mode; the sums of a version; its metrics (n 0: none). */
+int catalog_rebuild_numbers(struct catalog_conn *conn, int64_t model_id);
+int catalog_rebuild_names(struct catalog_conn *conn, const struct catalog_model *m);
+int catalog_rebuild_sums(struct catalog_conn *conn, int64_t version_id, uint64_t size, uint32_t n_files, uint32_t n_dirs);
+int catalog_rebuild_metrics(struct catalog_conn *conn, int64_t model_id, uint32_t number, const struct catalog_metric *metrics, size_t n);
 
 /* ---- copies ---- */
 /* A copy of the catalog as it is at one moment, made while others go on writing: dirfd/name, which must not be there; no write-ahead log belongs to it. Drafts have become

@@ -107,6 +107,8 @@ void draft_tree_release(struct draft_tree *t);
 
 /* Sums for status: regular files and their bytes. Walks the tree: may take long. */
 int draft_usage(struct draft *d, uint64_t *ret_files, uint64_t *ret_bytes, bool *ret_has_model /* a file model.* at the top */);
+/* When anything of its tree was changed last (mtime or ctime, the newest of all). Walks the tree. */
+int draft_last_change(struct draft *d, int64_t *ret_ns);
 /* Is there nothing but directories in it? */
 int draft_is_empty(struct draft *d, bool *ret_empty);
 /* Waits until the background has hashed all it was given (tests, benchmarks). */

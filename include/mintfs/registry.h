@@ -18,6 +18,7 @@
 #include <mintfs/layout.h>
 #include <mintfs/log.h>
 #include <mintfs/metadata.h>
+#include <mintfs/util.h>
 
 enum registry_verdict {
 	VERDICT_OK,
@@ -44,6 +45,9 @@ enum registry_verdict {
 	VERDICT_DAMAGED,       /* EIO: a blob is missing or damaged */
 	VERDICT_NEWER_STORE,   /* EPROTONOSUPPORT */
 	VERDICT_NOT_A_STORE,   /* ENOTDIR, ENOENT …: see f->error */
+	VERDICT_ALIASED,       /* EBUSY: an alias leads there */
+	VERDICT_NOT_COMMITTED, /* EINVAL: only a committed version can be retired */
+	VERDICT_RETIRED,       /* ESTALE: the version was retired, and what it held is freed */
 	VERDICT_SYSTEM,        /* any errno of the system */
 	VERDICTS
 };
@@ -59,7 +63,7 @@ int registry_init(const char *path, struct fault *f);
 /* Looks at a place without opening it: is it a store, may we enter, is its format known? *ret_path (PATH_MAX bytes): its absolute path. */
 int registry_check(const char *path, char *ret_path, struct fault *f);
 
-struct registry_event { enum { REGISTRY_COMMITTED, REGISTRY_DISCARDED } kind; int64_t model_id, version_id; uint32_t number; };
+struct registry_event { enum { REGISTRY_COMMITTED, REGISTRY_DISCARDED, REGISTRY_RETIRED } kind; int64_t model_id, version_id; uint32_t number; };
 typedef void registry_event_fn(const struct registry_event *e, void *arg); /* on any thread, without locks; must not block */
 
 struct registry_options {
@@ -213,5 +217,45 @@ struct registry_imported {
 typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
 /* Records it. Every content must be here. Known formats and metadata.json are checked as at a commit. Root keeps owners as recorded; what others import is theirs. [slow] */
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
+/* ---- keeping house (docs/design/keeping.md) ---- */
+/* [slow] A committed version goes out of use: no name leads to it any more, its number is never used again, its row stays; what it alone held is freed by a later
+ * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who
+ * has files open goes on reading them. Retiring a retired version is 0 and changes nothing. */
+struct registry_retire {
+	const char *message; /* why; may be NULL */
+	bool force;
+	unsigned open_files; /* files of the version that are open, as far as the caller knows */
+};
+int registry_retire(struct registry *r, const struct registry_actor *who, int64_t version_id, const struct registry_retire *how, struct fault *f);
+
+/* [slow] Frees the contents that no committed version holds: of versions retired, and of commits that failed, more than grace_ns ago. May run beside anything, be
+ * killed, and be run again. dry_run: only counts. fn (may be NULL) is told of each content that goes, or would. */
+#define REGISTRY_GC_GRACE_NS (3600 * NS_PER_SEC) /* the usual grace_ns */
+struct registry_gc {
+	bool dry_run;
+	int64_t grace_ns;
+	void (*fn)(const struct blob_id *id, uint64_t size, void *arg);
+	void *arg;
+};
+struct registry_gc_result {
+	uint64_t freed, freed_bytes; /* contents, their bytes; or what would be freed */
+	uint64_t young, young_bytes; /* not needed either, but not for so long */
+	uint64_t kept, kept_bytes;   /* needed */
+};
+int registry_gc(struct registry *r, const struct registry_gc *how, struct registry_gc_result *ret, struct fault *f);
+
+/* What a retention rule would retire: nothing is changed. A committed version of the model is kept if it is the newest, one of the keep_last newest, one of the keep_best
+ * best, if an alias leads to it, or if it was committed less than older_than_ns ago. At least one of the three must be set, else VERDICT_SYSTEM (EINVAL).
+ * fn is called for each committed version, newest first, on a snapshot that is over with the call; kept_by: why it stays, NULL: it would be retired. */
+struct registry_retention {
+	unsigned keep_last, keep_best; /* 0: no such rule */
+	int64_t older_than_ns;         /* 0: no such rule */
+};
+typedef int registry_retention_fn(const struct catalog_version *v, const char *kept_by, void *arg);
+int registry_retention_plan(struct registry *r, int64_t model_id, const struct registry_retention *rule, registry_retention_fn *fn, void *arg, struct fault *f);
+/* [slow] The same for drafts: one is kept while its run lives, while files of it are open, or if anything in it was changed less than older_than_ns ago.
+ * model_id 0: of all models. changed_ns: the last change. */
+typedef int registry_draft_retention_fn(const struct catalog_version *v, int64_t changed_ns, const char *kept_by, void *arg);
+int registry_draft_retention_plan(struct registry *r, int64_t model_id, int64_t older_than_ns, registry_draft_retention_fn *fn, void *arg, struct fault *f);
 
 #endif

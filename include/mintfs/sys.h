@@ -51,6 +51,8 @@ int sys_set_immutable(int fd, bool on);
  * fd: opened O_RDONLY, no other descriptor of the caller open for writing. 0: nobody can write. -EBUSY: somebody can.
  * -EOPNOTSUPP where leases do not work (file owned by another, no CAP_LEASE; some file systems). Source: fcntl(2), FIELD-NOTES. */
 int sys_probe_writers(int fd);
+/* As sys_probe_writers, by F_WRLCK: does anybody else have the file open or mapped, to read or to write, by whatever way (a mapping through FUSE passthrough, too)? */
+int sys_probe_users(int fd);
 
 /* Whole small file. Refuses past max bytes with -EFBIG. *ret_data is NUL-terminated, to be freed. */
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len);

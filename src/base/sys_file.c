@@ -42,15 +42,14 @@ int sys_set_immutable(int fd, bool on)
 	}
 }
 
-int sys_probe_writers(int fd)
+static int probe_lease(int fd, int kind)
 {
-	INJECT("probe_writers");
 	/* Somebody who opens the file between the two calls breaks the lease. The holder is told so by SIGIO, which would
 	 * end the process, unless another signal is asked for: SIGURG is ignored by default. Asked for each time, since
 	 * giving the lease back forgets it. fcntl(2); lease_modify in the kernel's fs/locks.c */
 	if (fcntl(fd, F_SETSIG, SIGURG) < 0)
 		return -errno;
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+	if (fcntl(fd, F_SETLEASE, kind) == 0) {
 		fcntl(fd, F_SETLEASE, F_UNLCK);
 		return 0;
 	}
@@ -66,6 +65,19 @@ int sys_probe_writers(int fd)
 	default:
 		return -errno;
 	}
+}
+
+int sys_probe_writers(int fd)
+{
+	INJECT("probe_writers");
+	return probe_lease(fd, F_RDLCK);
+}
+
+/* A write lease is granted where nobody else has the file open in any way: check_conflicting_open in the kernel's fs/locks.c. */
+int sys_probe_users(int fd)
+{
+	INJECT("probe_users");
+	return probe_lease(fd, F_WRLCK);
 }
 
 int sys_lock(int fd, bool exclusive, bool wait)

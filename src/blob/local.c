@@ -231,6 +231,9 @@ static const struct blob_store_ops local_ops = {
 	.size = local_size,
 	.remove = local_remove,
 	.each = local_each,
+	.scan = local_scan,
+	.set_aside = local_set_aside,
+	.make_private = local_make_private,
 };
 
 /* Makes blobs/ and lets its name survive power loss. The store's directory may be known by an O_PATH descriptor, which

@@ -1,5 +1,6 @@
 /* The local implementation's own page: local.c (open, look, read, remove), local_put.c (taking a batch in),
- * local_sync.c (how it becomes durable), local_temp.c (private copies, made under a temporary name).
+ * local_sync.c (how it becomes durable), local_temp.c (private copies, made under a temporary name),
+ * local_scan.c (all that stands there, for fsck).
  *
  * Three states of a name in blobs/ matter, and the first line of defence of "a committed byte never changes" is to tell
  * them apart:
@@ -52,10 +53,18 @@ enum local_way local_sync_way(const struct local_store *s, size_t n, size_t each
  * the names were made: a failed syncfs is told once to each descriptor (syncfs(2)). */
 int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t n, bool all, int fs, struct fault *f);
 
+/* local_scan.c */
+int local_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg);
+int local_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname);
+int local_make_private(struct blob_store *s, const struct blob_id *id, uint64_t size);
+
+/* A private copy of src under the name, whatever is there but a sound blob: -EEXIST. The directories are not synced. */
+int local_place_copy(const struct local_store *s, int src, const char *name, uint64_t size);
 int local_put_batch(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f);
 
 /* A file of nobody else's, to become a blob. Where the file system can, it has no name until it is published. It is
  * locked as long as it is open, by which local_temp_sweep knows the ones whose makers have died. */
+#define LOCAL_TEMP_PREFIX "tmp."
 #define LOCAL_TEMP_NAME_SIZE 32
 struct local_temp {
 	int fd;

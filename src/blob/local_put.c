@@ -193,8 +193,7 @@ static int unseal(const struct local_store *s, const char *name, uint64_t size, 
 	return r;
 }
 
-/* A private copy of src under the name. -EEXIST: somebody else has put a sound blob there. */
-static int place_copy(const struct local_store *s, int src, const char *name, uint64_t size)
+int local_place_copy(const struct local_store *s, int src, const char *name, uint64_t size)
 {
 	auto_close int old = -1;
 	struct local_temp t;
@@ -269,7 +268,7 @@ static int place_once(const struct batch *b, struct put *p, int fd, const struct
 	}
 	r = make_shard(b->s, name);
 	if (r == 0)
-		r = place_copy(b->s, fd, name, item->size);
+		r = local_place_copy(b->s, fd, name, item->size);
 	if (r == -EEXIST)
 		return -EAGAIN;
 	if (r == 0) {

@@ -19,7 +19,6 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 
-#define TEMP_PREFIX "tmp."
 #define PIECE (1U << 20)
 
 /* A random name: process ids are not unique where two containers share a store. */
@@ -29,8 +28,8 @@ static int temp_name(char out[LOCAL_TEMP_NAME_SIZE])
 
 	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
 		return -EIO;
-	memcpy(out, TEMP_PREFIX, sizeof TEMP_PREFIX);
-	hex_encode(bytes, sizeof bytes, out + sizeof TEMP_PREFIX - 1);
+	memcpy(out, LOCAL_TEMP_PREFIX, sizeof LOCAL_TEMP_PREFIX);
+	hex_encode(bytes, sizeof bytes, out + sizeof LOCAL_TEMP_PREFIX - 1);
 	return 0;
 }
 
@@ -202,6 +201,6 @@ void local_temp_sweep(const struct local_store *s)
 		return;
 	}
 	while ((e = readdir(dir)) != NULL)
-		if (strncmp(e->d_name, TEMP_PREFIX, sizeof TEMP_PREFIX - 1) == 0)
+		if (strncmp(e->d_name, LOCAL_TEMP_PREFIX, sizeof LOCAL_TEMP_PREFIX - 1) == 0)
 			sweep_one(s, e->d_name);
 }

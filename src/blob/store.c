@@ -90,3 +90,22 @@ int blob_each(struct blob_store *s, blob_each_fn *fn, void *arg)
 {
 	return s->ops->each(s, fn, arg);
 }
+
+int blob_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg)
+{
+	return s->ops->scan(s, first_byte, fn, arg);
+}
+
+int blob_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname)
+{
+	return s->ops->set_aside(s, name, newdir, newname);
+}
+
+int blob_make_private(struct blob_store *s, const struct blob_id *id, uint64_t size, struct fault *f)
+{
+	int r = blob_verify(s, id, size, f);
+
+	if (r == 0)
+		r = s->ops->make_private(s, id, size);
+	return r < 0 ? fault_default(f, -r, "no copy of it can be made: %s", blob_error_text(-r)) : 0;
+}

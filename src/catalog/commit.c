@@ -203,6 +203,8 @@ int catalog_version_commit(struct catalog_conn *conn, const struct catalog_commi
 	if (!error)
 		error = add_entries(conn->db, c, base);
 	if (!error)
+		error = absent_returned(conn->db, base, c->n_entries);
+	if (!error)
 		error = add_metrics(conn->db, c, &v);
 	if (!error)
 		error = update_version(conn->db, c, base);

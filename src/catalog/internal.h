@@ -105,4 +105,7 @@ void writer_finish(struct catalog *c); /* runs what is queued, ends the thread, 
 /* models.c: versions.json has changed. */
 int numbers_changed(struct sql *db);
 
+/* keeping.c: the contents of n entries from files.id `base` on have just been stored: none of them is absent any more. */
+int absent_returned(struct sql *db, int64_t base, size_t n);
+
 #endif

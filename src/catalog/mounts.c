@@ -71,7 +71,7 @@ static int count_versions(struct sql *db, struct catalog_totals *t)
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = sql_prepare(db, "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),"
 		" count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3),"
-		" coalesce(sum(n_files), 0), coalesce(sum(size), 0) FROM versions", &st);
+		" coalesce(sum(n_files) FILTER (WHERE state = 1), 0), coalesce(sum(size) FILTER (WHERE state = 1), 0) FROM versions", &st);
 	if (!error)
 		error = sql_first(st);
 	if (error)
@@ -92,7 +92,7 @@ int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret)
 	int error = count_versions(conn->db, &t);
 	if (!error)
 		error = sql_prepare(conn->db, "SELECT (SELECT count(*) FROM models m JOIN dirs d ON d.id = m.id WHERE d.hidden = 0),"
-			" count(*), coalesce(sum(size), 0) FROM blobs", &st);
+			" count(*), coalesce(sum(size), 0) FROM blobs WHERE id NOT IN (SELECT blob FROM absent)", &st);
 	if (!error)
 		error = sql_first(st);
 	if (error)
@@ -100,6 +100,8 @@ int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret)
 	t.models = sql_int(st, 0);
 	t.blobs = sql_int(st, 1);
 	t.stored_bytes = (uint64_t)sql_int(st, 2);
-	*ret = t;
-	return 0;
+	error = catalog_absent_count(conn, CATALOG_DAMAGED, &t.damaged);
+	if (!error)
+		*ret = t;
+	return error;
 }

@@ -51,6 +51,11 @@ static const struct schema_step STEPS[] = {
 	{2, schema_about},
 	{2, schema_lineage},
 	{2, "INSERT INTO meta (name, value) VALUES ('store_id', random() & 9223372036854775807)"}, /* by which a backup knows its store */
+	/* Who took a version out of use, when and why; and the contents that the store does not have: freed (1) or damaged (2). */
+	{2, "CREATE TABLE retirements (version_id INTEGER PRIMARY KEY REFERENCES versions (id), at_ns INTEGER NOT NULL,"
+		" uid INTEGER NOT NULL, author TEXT, message TEXT) STRICT;"
+		"CREATE TABLE absent (blob INTEGER PRIMARY KEY REFERENCES blobs (id), kind INTEGER NOT NULL CHECK (kind IN (1, 2)),"
+		" at_ns INTEGER NOT NULL, why TEXT) STRICT;"},
 };
 
 const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS)};

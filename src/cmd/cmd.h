@@ -20,6 +20,7 @@ struct command {
 extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path, cmd_watch,
 	cmd_export, cmd_import, cmd_version, cmd_help;
 extern const struct command cmd_find;
+extern const struct command cmd_retire, cmd_prune, cmd_gc, cmd_fsck;
 extern const struct command *const commands[]; /* NULL at the end; in the order of help */
 
 /* ---- common.c: arguments, errors, help ---- */
@@ -79,6 +80,9 @@ struct cmd_target {
 };
 /* arg NULL: the working directory if it lies on a drive, else the store of --store / MINTFS_STORE with name "". On a path, the links of models are followed. */
 int cmd_find_target(const char *arg, const struct cmd_options *o, struct cmd_target *ret, struct fault *f);
+
+/* For commands on a whole store: arg is a store, or something on a drive of it; NULL as above. */
+int cmd_find_store(const char *arg, const struct cmd_options *o, struct cmd_target *ret, struct fault *f);
 
 /* Adds "/tail", where both are not empty: -ENAMETOOLONG. */
 int path_append(char *out, size_t size, const char *tail);

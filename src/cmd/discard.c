@@ -1,42 +1,8 @@
 /* mintfs discard: a draft is given up. Like commit, through the drive that serves it. */
+#include "keep.h"
 #include "report.h"
 
-#include <errno.h>
-#include <mintfs/util.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-
-#define GONE_LIMIT_NS (2 * NS_PER_SEC) /* the kernel believes in a name for a second at most */
-
-/* The drive tells the kernel after it has answered us: whoever called may look for the name at once. */
-static void wait_until_gone(const char *dir)
-{
-	struct stat st;
-	int64_t until = time_monotonic_ns() + GONE_LIMIT_NS;
-	while (lstat(dir, &st) == 0 && time_monotonic_ns() < until) {
-		struct timespec nap = ns_timespec(NS_PER_SEC / 200);
-		nanosleep(&nap, NULL);
-	}
-}
-
-static int discard(struct source *s, const struct source_ref *ref, bool force, struct fault *f)
-{
-	char dir[PATH_MAX], label[CATALOG_PATH_MAX + 16];
-	source_label(ref, label);
-	if (ref->state == CATALOG_COMMITTED)
-		return fault_set(f, EROFS, "%s is committed: it cannot be discarded", label);
-	int rc = ref->state == CATALOG_DRAFT ? source_serving(s, ref, dir, sizeof dir, f) : -ENOENT;
-	if (rc == 0 && (rc = source_ask(dir, "discard", force ? "force" : "1", label, f)) == 0)
-		wait_until_gone(dir);
-	if (rc == 0)
-		return 0;
-	if (rc != -ENOENT || !s->r)
-		return rc;
-	rc = registry_discard(s->r, &s->me, ref->version_id, force ? REGISTRY_DISCARD_FORCE : 0, f);
-	return rc < 0 ? fault_default(f, -rc, "%s is not discarded: %s", label, strerror(-rc)) : 0;
-}
 
 static int run(const struct command *self, int argc, char **argv)
 {
@@ -51,7 +17,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return code;
 	auto_source struct source *s = NULL;
 	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || pick_draft(s, a.v[0], t.name, false, &ref, &f) < 0 ||
-	    discard(s, &ref, force, &f) < 0)
+	    source_discard(s, &ref, force, &f) < 0)
 		return cmd_fail(self, &f);
 	if (a.o.json) {
 		auto_buf struct buf b = BUF_INIT(1 << 20);

@@ -194,7 +194,7 @@ static void print_json(struct json_out *j, const struct status *st)
 {
 	const struct catalog_totals *t = &st->totals;
 	const struct { const char *name; int64_t value; } counts[] = {{"models", t->models}, {"drafts", t->drafts}, {"committed", t->committed}, {"retired", t->retired},
-		{"discarded", t->discarded}, {"files", t->files}, {"blobs", t->blobs}, {"logical_bytes", (int64_t)t->logical_bytes},
+		{"discarded", t->discarded}, {"files", t->files}, {"blobs", t->blobs}, {"damaged_blobs", t->damaged}, {"logical_bytes", (int64_t)t->logical_bytes},
 		{"stored_bytes", (int64_t)t->stored_bytes}, {"disk_free_bytes", (int64_t)st->disk_free}, {"disk_bytes", (int64_t)st->disk_size}};
 	json_object_begin(j);
 	json_field_string(j, "store", registry_path(st->s->r));
@@ -244,6 +244,10 @@ static int print_summary(const struct status *st, bool color)
 	table_cell(&t, STYLE_DIM, "store");
 	table_cell(&t, STYLE_BOLD, registry_path(st->s->r));
 	add_drives(&t, st);
+	if (c->damaged) {
+		table_cell(&t, STYLE_DIM, "damaged");
+		table_cellf(&t, STYLE_RED, "%lld %s: 'mintfs fsck' names the versions", (long long)c->damaged, c->damaged == 1 ? "content" : "contents");
+	}
 	table_cell(&t, STYLE_DIM, "models");
 	table_cellf(&t, STYLE_PLAIN, "%lld", (long long)c->models);
 	table_cell(&t, STYLE_DIM, "versions");
@@ -303,19 +307,6 @@ static int print_drafts(const struct status *st, bool color)
 	return table_print(&t, 0, color);
 }
 
-/* ---- the argument: a store, or something on a drive ---- */
-
-static int find_store(const char *arg, const struct cmd_options *o, struct cmd_target *t, struct fault *f)
-{
-	char store[4096], whole[PATH_MAX];
-	if (!arg || drive_attr(arg, "store", store, sizeof store) == 0)
-		return cmd_find_target(arg, o, t, f);
-	if (!realpath(arg, whole))
-		return fault_set(f, errno, "cannot look at %s: %s", arg, strerror(errno));
-	*t = (struct cmd_target){0};
-	return text_copy(t->store, sizeof t->store, whole);
-}
-
 static int run(const struct command *self, int argc, char **argv)
 {
 	struct cmd_args a;
@@ -329,7 +320,7 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
 	json_init(&j, &b, 2);
-	int rc = find_store(a.v[0], &a.o, &t, &f);
+	int rc = cmd_find_store(a.v[0], &a.o, &t, &f);
 	if (rc == 0)
 		rc = source_open(&t, false, &s, &f);
 	st.s = s;

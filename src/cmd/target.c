@@ -242,3 +242,14 @@ int cmd_find_target(const char *arg, const struct cmd_options *o, struct cmd_tar
 	*ret = *t;
 	return 0;
 }
+
+int cmd_find_store(const char *arg, const struct cmd_options *o, struct cmd_target *ret, struct fault *f)
+{
+	char store[4096], whole[PATH_MAX];
+	if (!arg || drive_attr(arg, "store", store, sizeof store) == 0)
+		return cmd_find_target(arg, o, ret, f);
+	if (!realpath(arg, whole))
+		return fault_set(f, errno, "cannot look at %s: %s", arg, strerror(errno));
+	*ret = (struct cmd_target){0};
+	return text_copy(ret->store, sizeof ret->store, whole);
+}

@@ -188,6 +188,40 @@ int draft_usage(struct draft *d, uint64_t *ret_files, uint64_t *ret_bytes, bool 
 	return 0;
 }
 
+static int64_t change_of(const struct stat *st)
+{
+	int64_t m = timespec_ns(st->st_mtim), c = timespec_ns(st->st_ctim);
+
+	return m > c ? m : c;
+}
+
+static int take_newest(const char *name, const struct stat *st, bool top, void *arg)
+{
+	int64_t *newest = arg, t = change_of(st);
+
+	(void)name;
+	(void)top;
+	if (t > *newest)
+		*newest = t;
+	return 0;
+}
+
+int draft_last_change(struct draft *d, int64_t *ret_ns)
+{
+	struct stat st;
+	bool too_deep;
+	int64_t newest;
+	int r = sys_fstat(d->root, &st);
+
+	if (r < 0)
+		return r;
+	newest = change_of(&st);
+	r = walk_tree(d, take_newest, &newest, &too_deep);
+	if (r == 0)
+		*ret_ns = newest;
+	return r;
+}
+
 static int stop_unless_directory(const char *name, const struct stat *st, bool top, void *arg)
 {
 	(void)name;

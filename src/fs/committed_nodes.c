@@ -168,6 +168,7 @@ static int open_content(struct call *c, fuse_ino_t ino, struct fuse_file_info *f
 		return r;
 	if (f.type != CATALOG_FILE)
 		return f.type == CATALOG_DIRECTORY ? -EISDIR : -ELOOP;
+	proto.version_id = f.version_id;
 	r = registry_file_open(c->fs->registry, &f, &proto.fd, &c->fault);
 	if (r < 0)
 		return r;

@@ -257,6 +257,49 @@ static int layout_rename(struct call *c, fuse_ino_t parent, const char *name, fu
 	return -EPERM;
 }
 
+/* ---- retirement ----
+ * Asked for at the model, not at the version: a committed version has no write bits. */
+
+/* "v3", "v3 force", each perhaps with a line break and a message behind. Takes text apart in place. */
+static int parse_retire(char *text, uint32_t *ret_number, struct registry_retire *ret)
+{
+	char *message = strchr(text, '\n'), *word;
+
+	if (message)
+		*message++ = '\0';
+	word = strchr(text, ' ');
+	if (word)
+		*word++ = '\0';
+	if (layout_classify_child(text, ret_number) != LAYOUT_CHILD_VERSION || (word && strcmp(word, "force") != 0))
+		return -EINVAL;
+	*ret = (struct registry_retire){.message = message && message[0] ? message : NULL, .force = word != NULL};
+	return 0;
+}
+
+static int find_version(struct fs *fs, int64_t model_id, uint32_t number, struct catalog_version *ret)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	int r = registry_read_begin(fs->registry, &conn);
+	return r < 0 ? r : catalog_version_find(conn, model_id, number, ret);
+}
+
+static int retire(struct call *c, const struct catalog_dir *model, char *text)
+{
+	struct registry_retire how;
+	struct catalog_version v;
+	uint32_t number;
+	int r = parse_retire(text, &number, &how) < 0 ? fault_set(&c->fault, EINVAL, "user.mintfs.retire takes a version, such as v3, perhaps with 'force' behind it") : 0;
+
+	if (r == 0)
+		r = find_version(c->fs, model->id, number, &v);
+	if (r == -ENOENT)
+		return fault_set(&c->fault, ENOENT, "the model has no version v%u", number);
+	if (r < 0)
+		return r;
+	how.open_files = open_count(c->fs, v.id);
+	return registry_retire(c->fs->registry, &c->who, v.id, &how, &c->fault);
+}
+
 /* `setfattr -n user.mintfs.commit -v 'v3 MESSAGE' MODEL`, `… discard -v 'v3 [force]' …`: for the owner and the group of a model, who may not write to a draft of
  * somebody else. */
 static int layout_setxattr(struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)
@@ -268,6 +311,8 @@ static int layout_setxattr(struct call *c, fuse_ino_t ino, const char *name, con
 
 	if (r < 0)
 		return r;
+	if (dir.is_model && strcmp(name, "user.mintfs.retire") == 0)
+		return retire(c, &dir, text);
 	bool commits = strcmp(name, "user.mintfs.commit") == 0;
 	if (!dir.is_model || (!commits && strcmp(name, "user.mintfs.discard") != 0))
 		return -EOPNOTSUPP;

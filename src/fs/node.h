@@ -112,7 +112,7 @@ struct open_file {
 	bool writable;
 	bool is_draft;
 	bool is_text;         /* generated content (versions.json), in a memfd */
-	int64_t version_id;   /* of the draft */
+	int64_t version_id;   /* that it is a file of; 0: of none (versions.json) */
 	ino_t backing_ino;
 	int path_fd;          /* O_PATH of the same file for draft_file_closed, owned; -1: none (not writable) */
 	struct draft *draft;  /* referenced; NULL unless is_draft */

@@ -1,4 +1,4 @@
-/* Tells the kernel what to forget after a commit or a discard.
+/* Tells the kernel what to forget after a commit, a discard or a retirement.
  *
  * The kernel takes the locks of directories for it, which a process may hold that waits for an answer of ours: so this has a queue and a thread of its own,
  * and nothing ever waits for it. What a request itself has done is told only after its answer (notify_hold): whoever asked holds such a lock until
@@ -55,7 +55,7 @@ static void tell(struct fs *fs, const struct registry_event *e)
 
 	draft_nodes_gone(fs->draft_nodes, e->version_id, forget_name, fs);
 	fuse_lowlevel_notify_inval_inode(fs->session, node_make(NODE_VERSION, (uint64_t)e->version_id), -1, 0); /* -1: attributes only */
-	if (e->kind == REGISTRY_DISCARDED) {
+	if (e->kind != REGISTRY_COMMITTED) { /* no name leads there any more */
 		snprintf(name, sizeof name, "v%u", e->number);
 		forget_name(node_of_dir(e->model_id), name, fs);
 	}

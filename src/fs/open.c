@@ -213,3 +213,13 @@ void open_drop_ghost(struct fs *fs, uint64_t unique)
 	if (e) /* nobody else knows of it */
 		open_file_end(fs, &e->file);
 }
+
+unsigned open_count(struct fs *fs, int64_t version_id)
+{
+	unsigned n = 0;
+	SCOPED_LOCK(&fs->opens.lock);
+
+	for (const struct open_entry *e = fs->opens.first; e; e = e->next)
+		n += e->file.version_id == version_id;
+	return n;
+}

@@ -102,6 +102,7 @@ void open_table_release(struct fs *fs, struct open_table *t); /* ends what the k
  * not refused as busy. */
 void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
 void open_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
+unsigned open_count(struct fs *fs, int64_t version_id); /* open files of a version */
 bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */
 
 /* ---- small_files.c: small committed files, opened without an open file ---- */

@@ -2,7 +2,7 @@
  *
  *   listed, on versions and what is in them     what the registry says of a version or a file
  *   readable on every node, not listed          store (path of the store), path (relative to the root of the drive), datapath (passthrough, or daemon and why), error (the last refusal there)
- *   written                                     commit (a message; on a version), discard (1, or force)
+ *   written                                     commit (a message; on a version), discard (1, or force); on a model retire (vN, or vN force; a message on the next line)
  *
  * To set or remove what is generated is no error and has no effect: rsync -X and cp --preserve=xattr do so with what they listed at the other end.
  * Everything else cannot be set (EOPNOTSUPP, on which cp -a and tar go on) and is not there (ENODATA). */

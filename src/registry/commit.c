@@ -122,7 +122,7 @@ static int commit_write(struct catalog_conn *conn, void *arg)
 	return rc;
 }
 
-#define PUT_TRIES 3
+#define PUT_TRIES 10 /* each failure is a sweep between two steps that lie milliseconds apart */
 
 static int put_and_record(struct commit_work *w)
 {

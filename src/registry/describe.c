@@ -96,6 +96,14 @@ int registry_version_attrs(struct registry *r, int64_t version_id, const struct 
 
 /* ---- contents ---- */
 
+/* For who is still in it, by a working directory say. */
+static bool is_retired(struct registry *r, int64_t version_id)
+{
+	struct catalog_version v;
+	auto_read struct catalog_conn *conn = NULL;
+	return catalog_read_begin(r->catalog, &conn) == 0 && catalog_version_get(conn, version_id, &v) == 0 && v.state == CATALOG_RETIRED;
+}
+
 int registry_file_open(struct registry *r, const struct catalog_file *file, int *ret_fd, struct fault *f)
 {
 	char hex[BLOB_HEX_SIZE];
@@ -105,6 +113,8 @@ int registry_file_open(struct registry *r, const struct catalog_file *file, int 
 	f = f ? f : &own;
 	blob_id_hex(&file->blob, hex);
 	int rc = fd < 0 ? fd : sys_fstat(fd, &st);
+	if (rc == -ENOENT && is_retired(r, file->version_id))
+		return refuse(f, VERDICT_RETIRED, "%s: its version was retired, and what it held (blob %s) is freed", file->name, hex);
 	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP) /* the latter: something else stands at its place */
 		rc = refuse(f, VERDICT_DAMAGED, "%s: its content (blob %s) is missing from the store", file->name, hex);
 	else if (rc >= 0 && (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->size))
@@ -255,7 +265,7 @@ static bool recorded_run_alive(struct registry *r, int64_t run_id)
 	auto_read struct catalog_conn *conn = NULL;
 	if (catalog_read_begin(r->catalog, &conn) < 0 || catalog_run_get(conn, run_id, &run) < 0)
 		return false;
-	if (run.boot_id && !strcmp(run.boot_id, r->boot_id)) {
+	if (run.ended_ns == 0 && run.boot_id && !strcmp(run.boot_id, r->boot_id)) { /* an end on record stands until somebody of the run comes back */
 		unsigned n = run_chain_parse(run.chain ? run.chain : "", chain, ARRAY_SIZE(chain));
 		for (unsigned i = 0; i < n && !alive; i++)
 			alive = caller_alive(chain[i]);

@@ -526,7 +526,7 @@ void registry_settle(struct registry *r)
 void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t version_id, uint32_t number)
 {
 	struct registry_event e = {.model_id = model_id, .version_id = version_id, .number = number};
-	e.kind = kind == REGISTRY_COMMITTED ? REGISTRY_COMMITTED : REGISTRY_DISCARDED;
+	e.kind = kind == REGISTRY_COMMITTED ? REGISTRY_COMMITTED : kind == REGISTRY_RETIRED ? REGISTRY_RETIRED : REGISTRY_DISCARDED;
 	if (r->on_event)
 		r->on_event(&e, r->event_arg);
 }

@@ -33,6 +33,9 @@ static const struct {
 	[VERDICT_DAMAGED] = {"damaged", EIO, 1},
 	[VERDICT_NEWER_STORE] = {"newer-store", EPROTONOSUPPORT, 1},
 	[VERDICT_NOT_A_STORE] = {"not-a-store", EINVAL, 3},
+	[VERDICT_ALIASED] = {"aliased", EBUSY, 1},
+	[VERDICT_NOT_COMMITTED] = {"not-committed", EINVAL, 1},
+	[VERDICT_RETIRED] = {"retired", ESTALE, 1},
 	[VERDICT_SYSTEM] = {"system", EIO, 1},
 };
 

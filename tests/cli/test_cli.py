@@ -12,7 +12,7 @@ import pytest
 
 from cli_env import BIN, Drive, call, can_mount
 
-COMMANDS = ["init", "mount", "umount", "commit", "discard", "list", "log", "show", "diff", "status", "find", "alias", "path", "watch", "export", "import", "version", "help"]
+COMMANDS = ["init", "mount", "umount", "commit", "discard", "list", "log", "show", "diff", "status", "find", "alias", "path", "watch", "export", "import", "retire", "prune", "gc", "version", "help"]
 M = "product/P001_all/mlstm"
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")

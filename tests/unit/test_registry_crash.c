@@ -45,6 +45,14 @@ static void do_alias(struct fixture *x, int64_t model)
 	registry_alias_set(x->r, &x->me, model, "production", "v2", &a, NULL);
 }
 
+static void do_retire(struct fixture *x, int64_t id) { registry_retire(x->r, &x->me, id, &(struct registry_retire){.force = true}, NULL); }
+
+static void do_gc(struct fixture *x, int64_t id)
+{
+	struct registry_gc_result sum;
+	registry_gc(x->r, &(struct registry_gc){.grace_ns = 0}, &sum, NULL);
+}
+
 static int count_names(struct fixture *x, const char *dir)
 {
 	char path[256];
@@ -174,6 +182,56 @@ static void test_death_around_the_move_of_an_alias_leaves_the_old_or_the_new_tar
 	}
 }
 
+static void test_death_around_a_retirement_leaves_a_version_with_its_alias_or_none_of_both(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	static const struct { const char *point; int state; int alias; } cases[] = {{"retire.begin", CATALOG_COMMITTED, 0}, {"retire.recorded", CATALOG_RETIRED, -ENOENT}};
+	struct catalog_alias a;
+	int64_t id = committed(x, model, NULL);
+	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v1", &a, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct catalog_conn *conn;
+		struct catalog_model m;
+		dies_at(x, cases[i].point, do_retire, id);
+		assert_int_equal(get(x, id).state, cases[i].state);
+		assert_int_equal(registry_read_begin(x->r, &conn), 0);
+		assert_int_equal(catalog_alias_find(conn, model, "production", &a), cases[i].alias);
+		assert_int_equal(catalog_model_get(conn, model, &m), 0);
+		catalog_read_end(conn);
+		assert_int_equal(m.newest_committed, cases[i].state == CATALOG_COMMITTED ? 1 : 0);
+		assert_content(x, id, "model.pth", "weights");
+	}
+	assert_int_equal(mint(x, model, "next").number, 2);
+}
+
+static void test_death_in_a_sweep_takes_only_what_nobody_needs_and_the_next_one_goes_on(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	static const char *const points[] = {"gc.in-transaction", "gc.recorded"};
+	int64_t stays = committed(x, model, NULL); /* "weights" */
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		struct registry_gc_result sum;
+		struct catalog_version v = mint(x, model, "next");
+		put(x, v.id, "model.pth", "weights");
+		put(x, v.id, "other.pth", points[i]);
+		commit_ok(x, v.id);
+		do_retire(x, v.id);
+		dies_at(x, points[i], do_gc, 0);
+		assert_content(x, stays, "model.pth", "weights");
+		assert_int_equal(registry_gc(x->r, &(struct registry_gc){.grace_ns = 0}, &sum, NULL), 0);
+		assert_int_equal(sum.freed, 0); /* the files were gone before the death */
+		assert_int_equal(sum.kept, 2);  /* model.pth, metadata.json */
+		v = mint(x, model, "next");
+		put(x, v.id, "model.pth", points[i]); /* a content that was swept */
+		commit_ok(x, v.id);
+		assert_content(x, v.id, "model.pth", points[i]);
+		do_retire(x, v.id);
+		do_gc(x, 0);
+	}
+}
+
 static void test_an_init_that_died_can_be_begun_anew(void **state)
 {
 	struct fixture *x = *state;
@@ -229,6 +287,8 @@ int main(void)
 		T(test_death_in_a_mint_takes_no_number_before_its_transaction_and_one_after_it),
 		T(test_death_in_a_discard_never_brings_half_a_draft_back),
 		T(test_death_around_the_move_of_an_alias_leaves_the_old_or_the_new_target),
+		T(test_death_around_a_retirement_leaves_a_version_with_its_alias_or_none_of_both),
+		T(test_death_in_a_sweep_takes_only_what_nobody_needs_and_the_next_one_goes_on),
 		T(test_an_init_that_died_can_be_begun_anew),
 		T(test_init_never_clears_a_store_that_lost_its_config),
 	};

@@ -1,0 +1,105 @@
+/* mintfs gc: frees the contents that nobody needs. */
+#include "keep.h"
+#include "report.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct listing { struct json_out *j; struct buf *b; bool verbose; };
+
+static void tell_content(const struct blob_id *id, uint64_t size, void *arg)
+{
+	const struct listing *l = arg;
+	if (!l->verbose)
+		return;
+	char hex[BLOB_HEX_SIZE], text[HUMAN_MAX];
+	blob_id_hex(id, hex);
+	if (l->j) {
+		json_object_begin(l->j);
+		json_field_string(l->j, "sha256", hex);
+		json_field_int(l->j, "size", (int64_t)size);
+		json_object_end(l->j);
+		json_stream(l->b);
+	} else {
+		printf("%s  %s\n", hex, human_size(size, text));
+	}
+}
+
+static void tell_sum(const struct registry_gc_result *sum, bool dry_run, const char *grace)
+{
+	char text[HUMAN_MAX];
+	printf(dry_run ? "would free %llu %s, %s\n" : "freed %llu %s, %s\n", (unsigned long long)sum->freed, sum->freed == 1 ? "content" : "contents",
+		human_size(sum->freed_bytes, text));
+	if (sum->young > 0)
+		printf("not needed either, but not older than %s: %llu, %s\n", grace, (unsigned long long)sum->young, human_size(sum->young_bytes, text));
+	printf("in use: %llu, %s\n", (unsigned long long)sum->kept, human_size(sum->kept_bytes, text));
+}
+
+static void json_sum(struct json_out *j, const struct registry_gc_result *sum, bool dry_run)
+{
+	json_field_bool(j, "dry_run", dry_run);
+	json_field_int(j, "freed", (int64_t)sum->freed);
+	json_field_int(j, "freed_bytes", (int64_t)sum->freed_bytes);
+	json_field_int(j, "young", (int64_t)sum->young);
+	json_field_int(j, "young_bytes", (int64_t)sum->young_bytes);
+	json_field_int(j, "kept", (int64_t)sum->kept);
+	json_field_int(j, "kept_bytes", (int64_t)sum->kept_bytes);
+}
+
+static int run(const struct command *self, int argc, char **argv)
+{
+	bool dry_run = false, verbose = false;
+	const char *grace = NULL;
+	const struct cmd_flag flags[] = {{"dry-run", 'n', &dry_run, NULL}, {"grace", 0, NULL, &grace}, {"verbose", 'v', &verbose, NULL}};
+	struct registry_gc how = {.grace_ns = REGISTRY_GC_GRACE_NS};
+	struct registry_gc_result sum;
+	struct cmd_args a;
+	struct cmd_target t;
+	struct fault f = FAULT_INIT;
+	int code = cmd_parse(self, argc, argv, flags, 3, 0, 1, &a);
+	if (code != CMD_GO_ON)
+		return code;
+	if (grace && parse_duration(grace, &how.grace_ns) < 0)
+		return cmd_usage(self, "--grace takes a time, such as 30min, 12h, 7d or 0, not '%s'", grace);
+	auto_source struct source *s = NULL;
+	auto_buf struct buf b = BUF_INIT(1u << 30);
+	struct json_out j;
+	struct listing l = {.j = a.o.json ? &j : NULL, .b = &b, .verbose = verbose};
+	how.dry_run = dry_run;
+	how.fn = tell_content;
+	how.arg = &l;
+	json_init(&j, &b, 2);
+	json_object_begin(&j);
+	if (verbose) {
+		json_key(&j, "contents");
+		json_array_begin(&j);
+	}
+	if (cmd_find_store(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, !dry_run, &s, &f) < 0 || source_need_store(s, "what the store holds", &f) < 0 ||
+	    registry_gc(s->r, &how, &sum, &f) < 0)
+		return cmd_fail(self, &f);
+	if (verbose)
+		json_array_end(&j);
+	json_sum(&j, &sum, dry_run);
+	json_object_end(&j);
+	if (a.o.json)
+		return cmd_put_json(self, &b);
+	tell_sum(&sum, dry_run, grace ? grace : "1h");
+	return cmd_done(self);
+}
+
+const struct command cmd_gc = {
+	.name = "gc",
+	.args = "[STORE|DIR] [--dry-run] [--grace TIME]",
+	.summary = "free what no committed version holds",
+	.help = "Frees the contents that only retired versions held, and what failed commits left behind. May run at any time, beside trainings, readers and commits;\n"
+		"may be interrupted, and run again. What is younger than the grace period stays: versions retired, and contents stored, less than TIME ago.\n"
+		"The argument is a store or a directory on a drive; default: the working directory, if it lies on a drive, else --store or MINTFS_STORE.\n"
+		"Only for the owner of the store, and root.\n"
+		"\n"
+		"  -n, --dry-run      only say what would be freed\n"
+		"      --grace TIME   30min, 12h, 7d, 0; default: 1h\n"
+		"  -v, --verbose      name each content\n" HELP_STORE HELP_JSON HELP_HELP "\n"
+		"Example:  mintfs gc /srv/models.store --dry-run\n",
+	.run = run,
+};

@@ -1,0 +1,64 @@
+/* mintfs retire: a committed version goes out of use. */
+#include "keep.h"
+#include "report.h"
+
+#include <stdio.h>
+
+static int tell(const struct command *self, const struct cmd_options *o, const struct source_ref *ref, bool was)
+{
+	if (o->json) {
+		auto_buf struct buf b = BUF_INIT(1 << 20);
+		struct json_out j;
+		json_init(&j, &b, 2);
+		json_object_begin(&j);
+		json_field_string(&j, "model", ref->model);
+		json_field_number(&j, "version", ref->number);
+		json_field_int(&j, "number", ref->number);
+		json_field_string(&j, "state", catalog_state_name(CATALOG_RETIRED));
+		json_object_end(&j);
+		return cmd_put_json(self, &b);
+	}
+	printf("v%u of ", ref->number);
+	text_print(ref->model);
+	printf(was ? " is retired already\n" : " retired; the number is not used again, 'mintfs gc' frees what only it held\n");
+	return cmd_done(self);
+}
+
+static int run(const struct command *self, int argc, char **argv)
+{
+	bool force = false;
+	const char *message = NULL;
+	const struct cmd_flag flags[] = {{"force", 'f', &force, NULL}, {"message", 'm', NULL, &message}};
+	struct cmd_args a;
+	struct cmd_target t;
+	struct source_ref ref;
+	struct fault f = FAULT_INIT;
+	int code = cmd_parse(self, argc, argv, flags, 2, 1, 1, &a);
+	if (code != CMD_GO_ON)
+		return code;
+	auto_source struct source *s = NULL;
+	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || source_resolve(s, t.name, &ref, &f) < 0)
+		return cmd_fail(self, &f);
+	if (!ref.has_version || ref.rest[0])
+		return cmd_usage(self, "a version is retired, such as %s/v3, not %s", ref.model, ref.rest[0] ? "a file of it" : "a whole model");
+	bool was = ref.state == CATALOG_RETIRED;
+	if (!was && source_retire(s, &ref, force, message, &f) < 0)
+		return cmd_fail(self, &f);
+	return tell(self, &a.o, &ref, was);
+}
+
+const struct command cmd_retire = {
+	.name = "retire",
+	.args = "VERSION [--force] [-m MESSAGE]",
+	.summary = "take a committed version out of use",
+	.help = "The version is not to be found on the drive any more, and latest and best lead elsewhere. Its row, its metrics and the list of its files stay in\n"
+		"the catalog; its number is never used again. What it alone held is freed by 'mintfs gc'. There is no way back.\n"
+		"Refused while an alias leads to it, or while a process has a file of it open or mapped.\n"
+		"\n" HELP_TARGET
+		"Whoever may write in the model's directory may retire its versions.\n"
+		"\n"
+		"  -f, --force        drop the aliases that lead to it; who has files open goes on reading them\n"
+		"  -m, --message TEXT why, to be remembered\n" HELP_STORE HELP_JSON HELP_HELP "\n"
+		"Example:  mintfs retire /mnt/models/product/P001_all/mlstm/v1 -m 'trained on wrong prices'\n",
+	.run = run,
+};

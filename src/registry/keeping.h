@@ -1,0 +1,31 @@
+/* Private to the sources that keep house: retire.c, gc.c, prune.c, fsck*.c. */
+#ifndef REGISTRY_KEEPING_H
+#define REGISTRY_KEEPING_H
+
+#include "registry.h"
+
+/* ---- references.c: which contents are needed ---- */
+
+/* A bit for each row of `blobs`, whose ids are small and dense: a million contents cost 125 KB. A bit that is set too many keeps a content; none is ever set too few,
+ * since entries are only added: whoever wants to remove a content looks, under the store's lock, at the entries that have come since (references_newer). */
+struct references {
+	uint64_t *bits;
+	size_t n_words;
+	int64_t last_file;        /* entries up to this one have been looked at */
+	int64_t retired_since_ns; /* versions retired after that time count as if they were not */
+};
+int references_collect(struct registry *r, int64_t retired_since_ns, struct references *ret); /* in pieces, each with a snapshot of its own */
+/* Sets the bits of the entries behind last_file too, as conn sees them; *ret_last: the last of them. last_file is left to the caller: the transaction may be undone. */
+int references_newer(struct references *refs, struct catalog_conn *conn, int64_t *ret_last);
+int references_add(struct references *refs, int64_t blob); /* -ENOMEM; -EUCLEAN for an id that cannot be */
+bool references_has(const struct references *refs, int64_t blob);
+void references_release(struct references *refs);
+#define auto_references __attribute__((cleanup(references_release)))
+
+/* The contents that the catalog has under one first byte, in order of their names. */
+struct blob_rows { struct catalog_blob *v; size_t n, cap; };
+int blob_rows_read(struct registry *r, uint8_t first_byte, struct blob_rows *ret);
+void blob_rows_release(struct blob_rows *l);
+#define auto_blob_rows __attribute__((cleanup(blob_rows_release)))
+
+#endif
