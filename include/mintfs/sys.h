@@ -67,13 +67,19 @@ int sys_unlock(int fd);
 /* The nth next call (1 = the very next) of the wrapper with this name ("linkat", "fsync", …; "*": any) fails with errno `error`, and
  * if `stay` all after it. sys_fault_arm(NULL, 0, 0, 0) disarms. Also read once from the environment: MINTFS_FAULT=name:n:errno[:stay],
  * errno as a number. A wrapper's name is its function's without sys_ ("linkat" for sys_linkat_fd); "readdir" stands for reading a
- * directory in sys_remove_tree, and the compound functions count as the wrappers they call. sys_fault_hits: how often the armed wrapper was called since. */
+ * directory in sys_remove_tree, and the compound functions count as the wrappers they call. SYS_FAULT_SHORT instead of an errno: pread and pwrite
+ * move half of what they were asked to, other calls do all of it. Three more names, which "*" does not mean, are not of this file: "sql_step" (a
+ * step of a statement), "sql_io" (a read, write or sync of SQLite), and "malloc" where a test is linked to ask for it (tests/unit/alloc_faults.h).
+ * sys_fault_hits: how often the armed call was made since. */
+#define SYS_FAULT_SHORT 4096
 void sys_fault_arm(const char *name, int nth, int error, bool stay);
 int sys_fault_hits(void);
+int sys_fault_point(const char *name); /* for calls that are made elsewhere: 0, or -errno if this one is to fail */
 /* A named place between two steps. Where the environment says MINTFS_CRASH=name, or name:n for the nth passing, the process ends here as by SIGKILL:
  * _exit(137), nothing is flushed or undone. The names stand in docs/design/registry.md. Where it says MINTFS_MARKS=file, each name that is passed is written to that file. */
 void sys_crash_point(const char *name);
 #else
+#define sys_fault_point(name) 0
 #define sys_crash_point(name) ((void)0)
 #endif
 

@@ -75,7 +75,7 @@ ssize_t sys_pread(int fd, void *data, size_t len, off_t off)
 {
 	ssize_t n;
 
-	INJECT("pread");
+	INJECT_TRANSFER("pread", len);
 	RETRY(n, pread(fd, data, len, off));
 	return n < 0 ? -errno : n;
 }
@@ -99,7 +99,7 @@ ssize_t sys_pwrite(int fd, const void *data, size_t len, off_t off)
 {
 	ssize_t n;
 
-	INJECT("pwrite");
+	INJECT_TRANSFER("pwrite", len);
 	RETRY(n, pwrite(fd, data, len, off));
 	return n < 0 ? -errno : n;
 }

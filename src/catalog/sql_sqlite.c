@@ -8,9 +8,11 @@
  *  - A connection is used by one thread at a time, so SQLite needs no mutex of its own (SQLITE_OPEN_NOMUTEX).
  *  - A statement given back is reset: no read transaction stays open by accident. */
 #include "sql.h"
+#include "sql_faults.h"
 
 #include <errno.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
 #include <mintfs/util.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -147,6 +149,7 @@ int sql_open(const char *path, enum sql_access access, struct log *log, struct s
 	if (!db)
 		return -ENOMEM;
 	db->log = log;
+	sql_faults_install();
 	int code = sqlite3_open_v2(path, &db->handle, open_flags(access), NULL);
 	int error = code ? code_errno(db->handle, code) : configure(db, access);
 	if (error) {
@@ -272,6 +275,9 @@ int sql_step(struct sql_stmt *st)
 {
 	if (st->error)
 		return st->error;
+	int fault = sys_fault_point("sql_step");
+	if (fault < 0)
+		return st->error = fault;
 	int code = sqlite3_step(st->handle);
 	if (code == SQLITE_ROW)
 		return 1;

@@ -208,6 +208,8 @@ static int read_config(struct registry *r, struct fault *f)
 		return refuse_system(f, rc, "cannot read %s/config.json", r->path);
 	struct fault why = FAULT_INIT;
 	rc = metadata_config_parse(text, len, &config, &why);
+	if (rc == -ENOMEM)
+		return refuse_system(f, rc, "cannot read %s/config.json", r->path);
 	if (rc < 0)
 		return refuse(f, VERDICT_NOT_A_STORE, "%s/config.json cannot be understood: %s", r->path, why.text);
 	if (config.format > CATALOG_FORMAT)
@@ -470,6 +472,8 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 	if (rc == 0 && o->serve && !o->read_only)
 		rc = announce_mount(r, o->mountpoint, f);
 	if (rc < 0) {
+		if (f && !f->error)
+			refuse_system(f, rc, "cannot open the store %s", o->path);
 		registry_close(r);
 		return rc;
 	}

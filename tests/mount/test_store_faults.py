@@ -244,6 +244,32 @@ def test_a_trainer_on_a_full_store_gets_enospc_and_goes_on_when_there_is_room(sm
     assert read(v / "model.pth") == b"good" and len(read(v / "big.pth")) == 1 << 20
 
 
+TORCH_SAVES = """
+import sys, torch
+how = sys.argv[1]
+torch.save({"w": torch.ones(1000)}, "checkpoint_best.pth")
+torch.save({"w": torch.ones(8 << 20)}, "model.pth", _use_new_zipfile_serialization=how != "old format")
+"""
+
+
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("small", ["ext4"], indirect=True)
+def test_torch_save_on_a_store_that_fills_up_fails_and_what_was_saved_before_is_there(small):
+    pytest.importorskip("torch")
+    v1 = small.committed(files={"model.pth": b"first"})
+    v = small.mint()
+    for how in ("by name", "old format"):  # 32 MiB: more than there is
+        r = run("/usr/bin/python3", "-c", TORCH_SAVES, how, cwd=v, check=False)
+        assert r.returncode != 0, f"{how}: nothing said that the store is full"
+        assert "No space left" in r.stderr or "writ" in r.stderr, r.stderr  # torch's writer of archives keeps no errno
+    os.unlink(v / "model.pth")
+    wait_until(lambda: os.statvfs(v).f_bavail * os.statvfs(v).f_frsize > 2 << 20, what="the space of the removed file")
+    run("/usr/bin/python3", "-c", "import torch; assert torch.load('checkpoint_best.pth')['w'].sum() == 1000; torch.save({'w': torch.zeros(10)}, 'model.pth')", cwd=v)
+    best = read(v / "checkpoint_best.pth")
+    commit(v)
+    assert read(v / "checkpoint_best.pth") == best and read(v1 / "model.pth") == b"first"
+
+
 def test_a_commit_on_a_full_store_is_enospc_and_leaves_the_draft_as_it_was(small):
     small.committed(files={"model.pth": b"first"})
     v = small.mint()

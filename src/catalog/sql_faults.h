@@ -1,0 +1,11 @@
+/* SQLite's own input and output made to fail, in builds for tests. */
+#ifndef MINTFS_CATALOG_SQL_FAULTS_H
+#define MINTFS_CATALOG_SQL_FAULTS_H
+
+#ifdef MINTFS_FAULTS
+void sql_faults_install(void);
+#else
+#define sql_faults_install() ((void)0)
+#endif
+
+#endif

@@ -1,0 +1,43 @@
+"""Each system call, allocation, step and read or write of SQLite fails with each error, during each operation of the registry."""
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TEST = "test_registry_every_fault"
+
+
+def run(preset, every):
+    """Builds the test of that preset and runs it; returns its exit status and how many failures it injected."""
+    quiet = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    for argv in (["cmake", "--preset", preset], ["cmake", "--build", f"build/{preset}", "--target", TEST, "--", "--quiet"]):
+        r = subprocess.run(argv, **quiet)
+        if r.returncode:
+            print(r.stdout[-3000:])
+            return r.returncode, 0
+    env = {k: v for k, v in os.environ.items() if k != "MINTFS_EVERY_FAULT"}
+    env.update({"MINTFS_EVERY_FAULT": "1"} if every else {}, ASAN_OPTIONS="detect_leaks=1", UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
+    r = subprocess.run([ROOT / "build" / preset / "tests" / TEST], env=env, **quiet)
+    injected = sum(int(n) for n in re.findall(r"(\d+) failures$", r.stdout, re.M))
+    print(f"preset {preset}, {'each error at each call' if every else 'errors in turn'}: {injected} injected failures, exit {r.returncode}", flush=True)
+    if r.returncode:
+        print(r.stdout[-6000:])
+    return r.returncode, injected
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the errors take turns over the calls (the default)")
+    parser.add_argument("--full", action="store_true", help="each error at each call, and under AddressSanitizer with leaks")
+    given = parser.parse_args()
+    results = [run("dev", given.full)] + ([run("asan", True)] if given.full else [])
+    well = all(status == 0 for status, _ in results)
+    print(f"verdict: {sum(n for _, n in results)} injected failures; {'each answered and without a trace' if well else 'WRONG, see above'}")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

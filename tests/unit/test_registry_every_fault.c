@@ -1,0 +1,438 @@
+/* During each operation of the registry, each system call on the store, each allocation, each step of SQLite and each of its reads,
+ * writes and syncs is made to fail in turn. The caller gets that error with a sentence, nothing is half-made, the next try
+ * works, no descriptor is lost, and at the end the store is opened anew and everything committed is read back.
+ *
+ * By default the errors take turns over the calls; MINTFS_EVERY_FAULT=1 tries each error at each call (scripts/torture). */
+#include "registry_env.h"
+
+#ifndef MINTFS_FAULTS
+int main(void) { return 77; /* needs injected faults */ }
+#else
+#include "alloc_faults.h"
+
+#define CALLS_MAX 3000
+#define KEPT_MAX 4096
+
+struct walk {
+	struct fixture *x;
+	struct fault f;
+	int64_t model, product, id; /* the last: of what prepare made */
+	uint32_t number;     /* the newest number that is certainly taken */
+	int turn;
+	char name[64], text[64];
+	struct { int64_t id; char text[64]; } kept[KEPT_MAX]; /* committed: to be read at the end */
+	int n_kept;
+};
+
+struct operation {
+	const char *name;
+	void (*prepare)(struct walk *w);
+	int (*act)(struct walk *w);
+	void (*is_old)(struct walk *w); /* it failed: nothing happened. NULL: it changes nothing */
+	void (*is_new)(struct walk *w); /* it worked */
+	bool silent;                    /* its errors carry no sentence (registry.h) */
+};
+
+static int count_descriptors(void)
+{
+	int n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void put_text(struct walk *w, const char *name, const char *text) { put(w->x, w->id, name, text); }
+
+static void keep(struct walk *w)
+{
+	assert_true(w->n_kept < KEPT_MAX);
+	w->kept[w->n_kept].id = w->id;
+	strcpy(w->kept[w->n_kept++].text, w->text);
+}
+
+static bool has_file(struct walk *w, const char *name)
+{
+	char path[256];
+	snprintf(path, sizeof path, "%s/drafts/%lld/%s", w->x->store, (long long)w->id, name);
+	return access(path, F_OK) == 0;
+}
+
+/* ---- mint ---- */
+
+static void mint_prepare(struct walk *w) { w->id = 0; }
+
+static int mint_act(struct walk *w)
+{
+	struct catalog_version v = {0};
+	int rc = registry_mint(w->x->r, &w->x->me, w->model, "next", 0755, &v, &w->f);
+	if (rc == 0) {
+		w->id = v.id;
+		if (v.number != w->number + 1)
+			fail_msg("a mint that failed took a number: v%u after v%u", v.number, w->number);
+		w->number = v.number;
+	}
+	return rc;
+}
+
+static void mint_is_new(struct walk *w)
+{
+	assert_int_equal(get(w->x, w->id).state, CATALOG_DRAFT);
+	put_text(w, "model.pth", "weights"); /* served and writable, whatever failed */
+	registry_settle(w->x->r);
+	assert_int_equal(registry_discard(w->x->r, &w->x->me, w->id, 0, NULL), 0);
+}
+
+/* ---- commit ---- */
+
+static void fresh_draft(struct walk *w)
+{
+	struct catalog_version v = mint(w->x, w->model, "next");
+	w->id = v.id;
+	w->number = v.number;
+	snprintf(w->text, sizeof w->text, "weights %d", w->turn);
+	put_text(w, "model.pth", w->text);
+	put_text(w, "notes.txt", "the same in each version");
+	registry_settle(w->x->r);
+}
+
+static void own_metadata_prepare(struct walk *w)
+{
+	fresh_draft(w);
+	put_text(w, "metadata.json", "{\"metrics\": {\"rmse\": 2.5}, \"params\": {\"lr\": 0.1}, \"labels\": [\"x\"]}");
+}
+
+static int commit_act(struct walk *w) { return registry_commit(w->x->r, &w->x->me, w->id, "a message", &w->f); }
+
+static void draft_is_whole(struct walk *w)
+{
+	assert_int_equal(get(w->x, w->id).state, CATALOG_DRAFT);
+	assert_true(has_file(w, "model.pth") && has_file(w, "notes.txt"));
+}
+
+static void commit_is_new(struct walk *w)
+{
+	assert_int_equal(get(w->x, w->id).state, CATALOG_COMMITTED);
+	assert_content(w->x, w->id, "model.pth", w->text);
+	keep(w);
+}
+
+/* ---- discard ---- */
+
+static int discard_act(struct walk *w)
+{
+	int rc = registry_discard(w->x->r, &w->x->me, w->id, 0, &w->f);
+	registry_settle(w->x->r);
+	return rc;
+}
+
+static void discard_is_new(struct walk *w) { assert_int_equal(get(w->x, w->id).state, CATALOG_DISCARDED); }
+
+/* ---- aliases: v1 and v2 of the model are committed ---- */
+
+static int find_alias(struct walk *w, const char *name, struct catalog_alias *ret)
+{
+	struct catalog_conn *conn;
+	assert_int_equal(registry_read_begin(w->x->r, &conn), 0);
+	int rc = catalog_alias_find(conn, w->model, name, ret);
+	catalog_read_end(conn);
+	return rc;
+}
+
+static void leads(struct walk *w, const char *name, uint32_t number)
+{
+	struct catalog_alias a;
+	int rc = find_alias(w, name, &a);
+	assert_int_equal(rc, number ? 0 : -ENOENT);
+	if (number)
+		assert_int_equal(a.number, number);
+}
+
+static void set_alias(struct walk *w, const char *name, const char *target)
+{
+	struct catalog_alias a;
+	struct fault f = FAULT_INIT;
+	if (registry_alias_set(w->x->r, &w->x->me, w->model, name, target, &a, &f) != 0)
+		fail_msg("%s", f.text);
+}
+
+static void drop_alias(struct walk *w, const char *name)
+{
+	struct catalog_alias a;
+	if (find_alias(w, name, &a) == 0)
+		assert_int_equal(registry_alias_drop(w->x->r, &w->x->me, w->model, name, NULL), 0);
+}
+
+static void alias_none(struct walk *w) { drop_alias(w, "production"); }
+static void alias_at_1(struct walk *w) { set_alias(w, "production", "v1"); drop_alias(w, "champion"); }
+
+static int alias_act(struct walk *w)
+{
+	struct catalog_alias a;
+	return registry_alias_set(w->x->r, &w->x->me, w->model, "production", "v2", &a, &w->f);
+}
+
+static int drop_act(struct walk *w) { return registry_alias_drop(w->x->r, &w->x->me, w->model, "production", &w->f); }
+static int rename_act(struct walk *w) { return registry_alias_rename(w->x->r, &w->x->me, w->model, "production", "champion", false, &w->f); }
+static void leads_nowhere(struct walk *w) { leads(w, "production", 0); }
+static void leads_to_1(struct walk *w) { leads(w, "production", 1); }
+static void leads_to_2(struct walk *w) { leads(w, "production", 2); }
+static void renamed(struct walk *w) { leads(w, "production", 0); leads(w, "champion", 1); }
+static void not_renamed(struct walk *w) { leads(w, "production", 1); leads(w, "champion", 0); }
+
+/* ---- directories ---- */
+
+static bool has_dir(struct walk *w)
+{
+	struct catalog_dir d;
+	struct catalog_conn *conn;
+	assert_int_equal(registry_read_begin(w->x->r, &conn), 0);
+	int rc = catalog_dir_find(conn, w->product, w->name, &d);
+	catalog_read_end(conn);
+	return rc == 0 && !d.hidden;
+}
+
+static void dir_name(struct walk *w) { snprintf(w->name, sizeof w->name, "P%d_all", w->turn + 1000); }
+
+static void dir_made(struct walk *w)
+{
+	char path[96];
+	dir_name(w);
+	snprintf(path, sizeof path, "product/%s", w->name);
+	w->id = make_path(w->x, path);
+}
+
+static int dir_act(struct walk *w)
+{
+	struct catalog_dir d;
+	return registry_dir_make(w->x->r, &w->x->me, w->product, w->name, 0755, &d, &w->f);
+}
+
+static int dir_remove_act(struct walk *w) { return registry_dir_remove(w->x->r, w->product, w->name, &w->f); }
+
+static int dir_set_act(struct walk *w)
+{
+	struct catalog_dir values = {.mode = 0700}, d;
+	return registry_dir_set(w->x->r, w->id, REGISTRY_SET_MODE, &values, &d);
+}
+
+static void dir_is_there(struct walk *w) { assert_true(has_dir(w)); }
+static void dir_is_gone(struct walk *w) { assert_false(has_dir(w)); }
+
+/* ---- reading ---- */
+
+static void nothing(struct walk *w) { (void)w; }
+
+static int json_act(struct walk *w)
+{
+	struct buf out = BUF_INIT(1 << 20);
+	int64_t stamp;
+	int rc = registry_versions_json(w->x->r, &out, &stamp);
+	if (rc == 0)
+		assert_non_null(strstr(buf_text(&out), "product_P001_all_mlstm"));
+	buf_release(&out);
+	return rc;
+}
+
+static int resolve_act(struct walk *w)
+{
+	struct registry_ref *ref = calloc(1, sizeof *ref);
+	if (!ref)
+		return fault_set(&w->f, ENOMEM, "the test's own");
+	int rc = registry_resolve(w->x->r, "product/P001_all/mlstm/v1/model.pth", ref, &w->f);
+	if (rc == 0)
+		assert_int_equal(ref->version.number, 1);
+	free(ref);
+	return rc;
+}
+
+static int read_act(struct walk *w)
+{
+	struct catalog_conn *conn;
+	struct catalog_file file;
+	int fd, rc = registry_read_begin(w->x->r, &conn);
+	if (rc == 0) {
+		rc = catalog_file_find(conn, -w->kept[0].id, "model.pth", &file);
+		catalog_read_end(conn);
+	}
+	if (rc < 0) {
+		(fault_set)(&w->f, -rc, "not looked up: its caller says what");
+		return rc;
+	}
+	rc = registry_file_open(w->x->r, &file, &fd, &w->f);
+	if (rc == 0)
+		close(fd);
+	return rc;
+}
+
+static int count_attr(const char *name, const char *value, void *arg)
+{
+	assert_true(name[0] && value);
+	++*(int *)arg;
+	return 0;
+}
+
+static int attrs_act(struct walk *w)
+{
+	int n = 0;
+	int rc = registry_version_attrs(w->x->r, w->kept[0].id, NULL, count_attr, &n);
+	if (rc == 0)
+		assert_true(n > 4);
+	return rc;
+}
+
+/* ---- the store itself ---- */
+
+static void store_shut(struct walk *w)
+{
+	fresh_draft(w);
+	registry_close(w->x->r);
+	w->x->r = NULL;
+}
+
+static int open_act(struct walk *w)
+{
+	struct registry_options o = {.path = w->x->store, .serve = true, .mountpoint = "/nowhere", .on_event = on_event, .event_arg = w->x};
+	return registry_open(&o, &w->x->r, &w->f);
+}
+
+static void still_shut(struct walk *w) { assert_null(w->x->r); }
+static void store_is_open(struct walk *w)
+{
+	draft_is_whole(w);
+	assert_int_equal(discard_act(w), 0); /* else each opening would have one more to take over */
+}
+
+static const struct operation operations[] = {
+	{"mint", mint_prepare, mint_act, NULL, mint_is_new, false},
+	{"commit", fresh_draft, commit_act, draft_is_whole, commit_is_new, false},
+	{"commit with the trainer's metadata.json", own_metadata_prepare, commit_act, draft_is_whole, commit_is_new, false},
+	{"discard", fresh_draft, discard_act, draft_is_whole, discard_is_new, false},
+	{"set an alias", alias_none, alias_act, leads_nowhere, leads_to_2, false},
+	{"move an alias", alias_at_1, alias_act, leads_to_1, leads_to_2, false},
+	{"drop an alias", alias_at_1, drop_act, leads_to_1, leads_nowhere, false},
+	{"rename an alias", alias_at_1, rename_act, not_renamed, renamed, false},
+	{"make a directory", dir_name, dir_act, dir_is_gone, dir_is_there, false},
+	{"remove a directory", dir_made, dir_remove_act, dir_is_there, dir_is_gone, false},
+	{"change a directory", dir_made, dir_set_act, NULL, dir_is_there, true},
+	{"versions.json", nothing, json_act, NULL, nothing, true},
+	{"resolve a path", nothing, resolve_act, NULL, nothing, false},
+	{"read a file", nothing, read_act, NULL, nothing, false},
+	{"tell the attributes", nothing, attrs_act, NULL, nothing, true},
+	{"open the store", store_shut, open_act, still_shut, store_is_open, false},
+};
+
+static const struct kind { const char *call; int errors[8]; } kinds[] = {
+	{"*", {EIO, ENOSPC, EDQUOT, EMFILE, ENOMEM, EINTR, SYS_FAULT_SHORT, 0}},
+	{"malloc", {ENOMEM, 0}},
+	{"sql_step", {EIO, ENOSPC, ENOMEM, EBUSY, 0}},
+	{"sql_io", {EIO, ENOSPC, ENOMEM, 0}},
+};
+
+/* Is this the right answer to a failure with `error`? SQLite's reads and writes come back as what SQLite makes of them. */
+static bool is_right(const struct kind *k, int error, int rc)
+{
+	if (rc == -error)
+		return true;
+	if (!strcmp(k->call, "sql_io"))
+		return rc == -EIO || rc == -ENOMEM || rc == -ENOSPC || rc == -EUCLEAN;
+	return false;
+}
+
+/* The nth call fails. Returns how often it was made, at most. */
+static int one(struct walk *w, const struct operation *o, const struct kind *k, int n, int error)
+{
+	w->turn++;
+	o->prepare(w);
+	w->f = (struct fault)FAULT_INIT;
+	sys_fault_arm(k->call, n, error, false);
+	int rc = o->act(w);
+	int hits = sys_fault_hits();
+	sys_fault_arm(NULL, 0, 0, false);
+	if (rc < 0) {
+		if (getenv("MINTFS_TELL"))
+			fprintf(stderr, "%s: %s %d, %s: %s\n", o->name, k->call, n, strerror(error), w->f.text);
+		if (!o->silent && (!w->f.error || !w->f.text[0]))
+			fail_msg("%s: %s %d fails with %s: %d without a sentence", o->name, k->call, n, strerror(error), rc);
+		if (!is_right(k, error, rc))
+			fail_msg("%s: %s %d fails with %s, the caller hears %s: %s", o->name, k->call, n, strerror(error), strerror(-rc), w->f.text);
+		if (o->is_old)
+			o->is_old(w);
+		w->f = (struct fault)FAULT_INIT;
+		rc = o->act(w);
+		if (rc < 0)
+			fail_msg("%s: %s %d failed with %s, and the next try too: %s (%s)", o->name, k->call, n, strerror(error), strerror(-rc), w->f.text);
+	}
+	o->is_new(w);
+	return hits;
+}
+
+static void everything_is_there(struct walk *w)
+{
+	registry_close(w->x->r);
+	open_store(w->x);
+	for (int i = 0; i < w->n_kept; i++) {
+		assert_int_equal(get(w->x, w->kept[i].id).state, CATALOG_COMMITTED);
+		assert_content(w->x, w->kept[i].id, "model.pth", w->kept[i].text);
+	}
+}
+
+static void walk_through(struct walk *w, const struct operation *o, const struct kind *k)
+{
+	bool all = getenv("MINTFS_EVERY_FAULT") != NULL;
+	int hits = 0, n_errors = 0, tried = 0;
+	while (k->errors[n_errors])
+		n_errors++;
+	one(w, o, k, CALLS_MAX, EIO); /* warms what is kept: statements, connections */
+	int before = count_descriptors();
+	for (int n = 1; hits >= n - 1; n++) {
+		assert_true(n < CALLS_MAX);
+		for (int e = all ? 0 : n % n_errors; e < (all ? n_errors : n % n_errors + 1); e++) {
+			hits = one(w, o, k, n, k->errors[e]);
+			tried += hits >= n;
+		}
+	}
+	int after = count_descriptors();
+	if (after > before + 2 * w->turn + 8) /* two for each draft that is left open on purpose */
+		fail_msg("%s, %s: %d descriptors before, %d after", o->name, k->call, before, after);
+	fprintf(stderr, "%-42s %-9s %4d failures\n", o->name, k->call, tried);
+}
+
+static void each_fault(void **state, const struct kind *k)
+{
+	static struct walk walk;
+	struct walk *w = &walk;
+	memset(w, 0, sizeof *w);
+	w->x = *state;
+	w->model = make_path(w->x, "product/P001_all/mlstm");
+	w->product = make_path(w->x, "product");
+	for (int i = 1; i <= 2; i++) {
+		w->turn++;
+		fresh_draft(w);
+		commit_ok(w->x, w->id);
+		keep(w);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
+		walk_through(w, &operations[i], k);
+	everything_is_there(w);
+}
+
+static void test_each_system_call_fails_once_and_nothing_is_half_made(void **state) { each_fault(state, &kinds[0]); }
+static void test_each_allocation_fails_once_and_nothing_is_half_made(void **state) { each_fault(state, &kinds[1]); }
+static void test_each_sql_step_fails_once_and_nothing_is_half_made(void **state) { each_fault(state, &kinds[2]); }
+static void test_each_read_and_write_of_sqlite_fails_once_and_nothing_is_half_made(void **state) { each_fault(state, &kinds[3]); }
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup_in_memory, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_each_system_call_fails_once_and_nothing_is_half_made),
+		T(test_each_allocation_fails_once_and_nothing_is_half_made),
+		T(test_each_sql_step_fails_once_and_nothing_is_half_made),
+		T(test_each_read_and_write_of_sqlite_fails_once_and_nothing_is_half_made),
+	};
+	return cmocka_run_group_tests_name("registry, every fault", tests, NULL, NULL);
+}
+#endif
