@@ -3,6 +3,7 @@
 install(TARGETS mintfs RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 install(FILES man/mintfs.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES man/mintfs-process.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)
 install(FILES man/mintfs-layout.7 DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
 install(FILES man/mount.mintfs.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 

@@ -14,6 +14,9 @@ _mintfs_options()
 	diff) echo --all --store --json --color --help ;;
 	find) echo --number --store --json --color --help ;;
 	alias) echo --delete --history --store --json --color --help ;;
+	evaluate) echo --dataset --metrics --store --json --help ;;
+	compare) echo --store --json --color --help ;;
+	process) echo --jobs --dataset --dry-run --airflow --run --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
 	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;
@@ -24,7 +27,7 @@ _mintfs_options()
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import retire prune gc version help'
+_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import retire prune gc process evaluate compare version help'
 
 _mintfs()
 {
@@ -63,6 +66,13 @@ _mintfs()
 		return
 	fi
 	case $command in
+	process)
+		if ((COMP_CWORD == 2)); then
+			mapfile -t COMPREPLY < <(compgen -W 'check show run update history report watch export' -- "$cur")
+			return
+		fi
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur"; mintfs list --names process/ 2>/dev/null | awk -v cur="$cur" 'index($0, cur) == 1')
+		;;
 	help) mapfile -t COMPREPLY < <(compgen -W "$_mintfs_commands" -- "$cur") ;;
 	import)
 		compopt -o filenames
@@ -72,7 +82,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | find | alias | path | watch | export | retire | prune)
+	commit | discard | list | log | show | diff | find | alias | path | evaluate | compare | watch | export | retire | prune)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

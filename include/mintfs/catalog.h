@@ -259,9 +259,16 @@ typedef int catalog_event_fn(const struct catalog_event *e, void *arg); /* borro
 int catalog_event_list(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_event_fn *fn, void *arg); /* id > after, in order; at most limit */
 int catalog_event_last(struct catalog_conn *conn, int64_t *ret_id); /* 0: none yet */
 
+/* ---- evaluations: results of a version on a dataset, found after its commit ---- */
+struct catalog_evaluation { int64_t id, version_id, dataset_id /* a version of a dataset */, at_ns; uid_t uid; const char *author, *metrics /* a compact JSON object */; };
+int catalog_evaluation_add(struct catalog_conn *conn, const struct catalog_evaluation *e, int64_t *ret_id);
+typedef int catalog_evaluation_fn(const struct catalog_evaluation *e, void *arg); /* borrowed */
+int catalog_evaluation_list(struct catalog_conn *conn, int64_t version_id, catalog_evaluation_fn *fn, void *arg); /* of a version, or on a version of a dataset; oldest first */
+
 /* ---- processes: their runs and updates, and what their nodes are bound to ---- */
 enum catalog_process_kind { CATALOG_PROCESS_RUN, CATALOG_PROCESS_UPDATE };
-enum catalog_process_state { CATALOG_PROCESS_RUNNING, CATALOG_PROCESS_DONE, CATALOG_PROCESS_REFUSED, CATALOG_PROCESS_FAILED, CATALOG_PROCESS_ENDED /* interrupted */ };
+enum catalog_process_state { CATALOG_PROCESS_RUNNING, CATALOG_PROCESS_DONE, CATALOG_PROCESS_REFUSED, CATALOG_PROCESS_FAILED, CATALOG_PROCESS_ENDED /* interrupted */,
+	CATALOG_PROCESS_OPEN /* its nodes are run one by one, from outside */ };
 struct catalog_process_run { /* texts borrowed when added; owned when got (catalog_process_run_release) */
 	int64_t id, process_id, version_id;
 	enum catalog_process_kind kind;

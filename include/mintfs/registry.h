@@ -18,6 +18,7 @@
 #include <mintfs/layout.h>
 #include <mintfs/log.h>
 #include <mintfs/metadata.h>
+#include <mintfs/process_spec.h>
 #include <mintfs/util.h>
 
 enum registry_verdict {
@@ -37,6 +38,8 @@ enum registry_verdict {
 	VERDICT_EMPTY_DRAFT,   /* EINVAL */
 	VERDICT_BAD_METADATA,  /* EINVAL */
 	VERDICT_TORN,          /* EINVAL */
+	VERDICT_BAD_PROCESS,   /* EINVAL: process.json, or what it names */
+	VERDICT_BAD_EVALUATION, /* EINVAL */
 	VERDICT_SPECIAL_FILE,  /* EPERM */
 	VERDICT_RESERVED,      /* EPERM: latest, next, best cannot be set by hand */
 	VERDICT_BAD_ALIAS,     /* EINVAL: does not lead to a committed version of this model */
@@ -185,6 +188,42 @@ struct registry_draft_info {
 	unsigned open_files; /* 0 where another process serves it */
 };
 int registry_draft_info(struct registry *r, const struct catalog_version *v, struct registry_draft_info *ret);
+
+/* ---- evaluations ---- */
+/* Records a result of a committed version of a model on a committed version of a dataset. metrics: the text of a JSON object, NaN allowed; kept as compact JSON.
+ * VERDICT_BAD_METADATA: it is none, or holds no number; VERDICT_BAD_EVALUATION: not committed, no model, no dataset. */
+int registry_evaluate(struct registry *r, const struct registry_actor *who, int64_t version_id, int64_t dataset_id, const char *metrics, size_t len, int64_t *ret_id, struct fault *f);
+
+/* ---- processes: what is known and decided of them; process.h carries them out ---- */
+struct registry_process {
+	struct catalog_model model;     /* process/NAME */
+	struct catalog_version version; /* committed */
+	struct process_spec spec;
+};
+/* A committed process by what people write: NAME, process/NAME, process/NAME/vN, an alias … Without a version the newest committed one. Its process.json is read and
+ * checked again (registry_process_check). VERDICT_NOT_FOUND, VERDICT_BAD_PROCESS. */
+int registry_process_load(struct registry *r, const char *text, struct registry_process *ret, struct fault *f);
+void registry_process_release(struct registry_process *p); /* may be called twice */
+/* Do the datasets and models that it names exist, are they such, and are its conditions understood? VERDICT_BAD_PROCESS with the line. A commit of a process asks this. */
+int registry_process_check(struct registry *r, const struct process_spec *s, struct fault *f);
+/* The newest committed version that satisfies the selector's conditions. -ENOENT with a sentence. */
+int registry_process_select(struct registry *r, const struct process_selector *s, struct catalog_version *ret, struct fault *f);
+
+/* One run or update of a process at a time, in whatever process of the machine: VERDICT_BUSY. *ret_fd is closed to give it back. */
+int registry_process_lock(struct registry *r, const struct catalog_model *process, int *ret_fd, struct fault *f);
+/* Records the beginning with all its steps, durably; sets run->id. */
+int registry_process_begin(struct registry *r, struct catalog_process_run *run, const struct catalog_process_step *steps, size_t n, struct fault *f);
+int registry_process_step(struct registry *r, int64_t run_id, const struct catalog_process_step *s, struct fault *f); /* records a step as it is now */
+/* Records the end, durably, in one transaction: with it the associations and the aliases move, or nothing does. */
+struct registry_process_end {
+	const struct catalog_process_run *run; /* state, sum, reason */
+	const struct catalog_process_binding *bindings; /* of all nodes; only where the run's state is DONE */
+	size_t n_bindings;
+	const struct process_list *aliases;   /* NULL: none */
+	const struct catalog_version *adopted; /* models to which these aliases move */
+	size_t n_adopted;
+};
+int registry_process_finish(struct registry *r, const struct registry_actor *who, const struct registry_process_end *e, struct fault *f);
 
 /* Waits until no automatic commit or discard is queued or running, and what commits leave is tidied away (tests, unmount). */
 void registry_settle(struct registry *r);

@@ -44,9 +44,21 @@ static const char PROCESSES[] =
 	EVENT "(" NOW_NS ", CASE WHEN NEW.kind = 0 THEN 'ran' WHEN NEW.state = 1 THEN 'updated' ELSE 'not updated' END, NEW.process_id,"
 	" coalesce((SELECT number FROM versions WHERE id = NEW.version_id), 0), NEW.reason); END;";
 
+/* Results of versions on datasets, found after their commit; many for each. */
+static const char EVALUATIONS[] =
+	"CREATE TABLE evaluations ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" version_id INTEGER NOT NULL REFERENCES versions (id), dataset_id INTEGER NOT NULL REFERENCES versions (id),"
+	" at_ns INTEGER NOT NULL, uid INTEGER NOT NULL, author TEXT, metrics TEXT NOT NULL) STRICT;"
+	"CREATE INDEX evaluations_version ON evaluations (version_id);"
+	"CREATE INDEX evaluations_dataset ON evaluations (dataset_id);"
+	"CREATE TRIGGER event_evaluated AFTER INSERT ON evaluations BEGIN "
+	"INSERT INTO events (at_ns, kind, model_id, number, text) SELECT NEW.at_ns, 'evaluated', model_id, number, NEW.metrics FROM versions WHERE id = NEW.version_id; END;";
+
 static const struct schema_step STEPS[] = {
 	{2, EVENTS},
 	{2, PROCESSES},
+	{2, EVALUATIONS},
 	{2, schema_modes},
 	{2, schema_about},
 	{2, schema_lineage},

@@ -17,10 +17,32 @@ struct command {
 	int (*run)(const struct command *self, int argc, char **argv); /* argv[0] is the command's name; returns the exit code */
 };
 
-extern const struct command cmd_init, cmd_mount, cmd_umount, cmd_commit, cmd_discard, cmd_list, cmd_log, cmd_show, cmd_diff, cmd_status, cmd_alias, cmd_path, cmd_watch,
-	cmd_export, cmd_import, cmd_version, cmd_help;
+/* One a line, as in main.c: commands come and go. */
+/* One a line, as in main.c: commands come and go. */
+extern const struct command cmd_init;
+extern const struct command cmd_mount;
+extern const struct command cmd_umount;
+extern const struct command cmd_commit;
+extern const struct command cmd_discard;
+extern const struct command cmd_list;
+extern const struct command cmd_log;
+extern const struct command cmd_show;
+extern const struct command cmd_diff;
+extern const struct command cmd_status;
 extern const struct command cmd_find;
-extern const struct command cmd_retire, cmd_prune, cmd_gc, cmd_fsck;
+extern const struct command cmd_alias;
+extern const struct command cmd_path;
+extern const struct command cmd_watch;
+extern const struct command cmd_export;
+extern const struct command cmd_import;
+extern const struct command cmd_retire;
+extern const struct command cmd_prune;
+extern const struct command cmd_gc;
+extern const struct command cmd_process;
+extern const struct command cmd_evaluate;
+extern const struct command cmd_compare;
+extern const struct command cmd_version;
+extern const struct command cmd_help;
 extern const struct command *const commands[]; /* NULL at the end; in the order of help */
 
 /* ---- common.c: arguments, errors, help ---- */

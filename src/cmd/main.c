@@ -4,8 +4,33 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct command *const commands[] = {&cmd_init, &cmd_mount, &cmd_umount, &cmd_commit, &cmd_discard, &cmd_list, &cmd_log, &cmd_show, &cmd_diff, &cmd_status,
-	&cmd_find, &cmd_alias, &cmd_path, &cmd_watch, &cmd_export, &cmd_import, &cmd_retire, &cmd_prune, &cmd_gc, &cmd_version, &cmd_help, NULL};
+const struct command *const commands[] = {
+	&cmd_init,
+	&cmd_mount,
+	&cmd_umount,
+	&cmd_commit,
+	&cmd_discard,
+	&cmd_list,
+	&cmd_log,
+	&cmd_show,
+	&cmd_diff,
+	&cmd_status,
+	&cmd_find,
+	&cmd_alias,
+	&cmd_path,
+	&cmd_watch,
+	&cmd_export,
+	&cmd_import,
+	&cmd_retire,
+	&cmd_prune,
+	&cmd_gc,
+	&cmd_process,
+	&cmd_evaluate,
+	&cmd_compare,
+	&cmd_version,
+	&cmd_help,
+	NULL,
+};
 
 static const struct command *find(const char *name)
 {

@@ -35,6 +35,18 @@ static int add_text(const struct document *d, const char *key, const struct scan
 	return 0;
 }
 
+/* A word of a command may be empty, as in `sh -c ''`. */
+static int add_word(const struct document *d, const char *key, const struct scan_token *value, void *arg)
+{
+	struct process_list *l = arg;
+	if (value->kind != SCAN_STRING || value->end - value->start > 2)
+		return add_text(d, key, value, arg);
+	if (grow((void **)&l->v, l->n, sizeof *l->v) < 0 || !(l->v[l->n] = strdup("")))
+		return no_memory(d);
+	l->n++;
+	return 0;
+}
+
 static int read_list(const struct document *d, const char *key, const struct scan_token *value, void *to)
 {
 	return document_array(d, key, value, PROCESS_LIST_MAX, add_text, to);
@@ -45,8 +57,8 @@ static int read_words(const struct document *d, const char *key, const struct sc
 	struct process_list *l = to;
 	if (value->kind == SCAN_STRING)
 		return document_refuse(d, value->start, "\"%s\" must be an array of words, [\"python3\", \"train.py\", …]: no shell reads it", key);
-	int rc = read_list(d, key, value, l);
-	return rc == 0 && l->n == 0 ? document_refuse(d, value->start, "\"%s\" holds no command", key) : rc;
+	int rc = document_array(d, key, value, PROCESS_LIST_MAX, add_word, l);
+	return rc == 0 && (l->n == 0 || !l->v[0][0]) ? document_refuse(d, value->start, "\"%s\" holds no command", key) : rc;
 }
 
 static int read_text(const struct document *d, const char *key, const struct scan_token *value, void *to) { return document_text(d, key, value, to); }
@@ -347,7 +359,7 @@ int process_spec_read(int fd, struct process_spec *ret, struct fault *f)
 	if (rc < 0)
 		return fault_set(f, -rc, PROCESS_FILE_NAME ": cannot be read: %s", strerror(-rc));
 	if (!S_ISREG(st.st_mode))
-		return fault_set(f, EINVAL, PROCESS_FILE_NAME ": is not a regular file");
+		return fault_set(f, EINVAL, PROCESS_FILE_NAME " is not a regular file");
 	if (st.st_size > (off_t)PROCESS_SIZE_MAX)
 		return fault_set(f, EFBIG, PROCESS_FILE_NAME ": larger than %u bytes", PROCESS_SIZE_MAX);
 	auto_free char *text = malloc((size_t)st.st_size + 1);

@@ -25,9 +25,36 @@ static int check_format(struct commit_work *w, const struct draft_entry *e, int 
 	return rc == -EINVAL ? refuse(w->f, VERDICT_TORN, "%s", why.text) : rc;
 }
 
+static bool is_process(struct commit_work *w, const struct draft_entry *e)
+{
+	struct catalog_model m;
+	if (e->parent >= 0 || strcmp(e->name, PROCESS_NAME) != 0)
+		return false;
+	auto_read struct catalog_conn *conn = NULL;
+	return catalog_read_begin(w->r->catalog, &conn) == 0 && catalog_model_get(conn, w->v.model_id, &m) == 0 && m.mode == LAYOUT_PROCESS;
+}
+
+/* A process that could not be run is told so when it is committed, with the line, and not when its run is due. */
+static int check_process(struct commit_work *w, int fd)
+{
+	struct process_spec spec;
+	int rc = process_spec_read(fd, &spec, w->f);
+	if (rc == -EINVAL || rc == -EFBIG) {
+		w->f->verdict = VERDICT_BAD_PROCESS;
+		return -EINVAL;
+	}
+	if (rc < 0)
+		return rc;
+	rc = registry_process_check(w->r, &spec, w->f);
+	process_spec_release(&spec);
+	return rc;
+}
+
 int commit_check_file(struct commit_work *w, const struct draft_entry *e, int fd)
 {
-	return is_metadata(e) ? check_metadata(w, fd) : check_format(w, e, fd);
+	if (is_metadata(e))
+		return check_metadata(w, fd);
+	return is_process(w, e) ? check_process(w, fd) : check_format(w, e, fd);
 }
 
 /* The format goes by the name: a second name of an inode is looked at for itself. */
@@ -45,6 +72,8 @@ int commit_check_rest(struct commit_work *w)
 		if (is_metadata(e) && e->type != DRAFT_FILE)
 			return refuse(w->f, VERDICT_BAD_METADATA, "%s is a %s: it must be a file with one JSON object", METADATA_NAME,
 				e->type == DRAFT_DIRECTORY ? "directory" : "symbolic link");
+		if (e->type != DRAFT_FILE && is_process(w, e))
+			return refuse(w->f, VERDICT_BAD_PROCESS, "%s must be a regular file", PROCESS_NAME);
 		if (e->type == DRAFT_FILE && e->inode != (int64_t)i)
 			rc = check_second_name(w, e);
 		if (rc < 0)

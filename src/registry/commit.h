@@ -5,6 +5,7 @@
 #include "registry.h"
 
 #define METADATA_NAME "metadata.json"
+#define PROCESS_NAME "process.json"
 
 struct commit_work {
 	struct registry *r;

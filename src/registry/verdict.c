@@ -25,6 +25,8 @@ static const struct {
 	[VERDICT_EMPTY_DRAFT] = {"empty-draft", EINVAL, 1},
 	[VERDICT_BAD_METADATA] = {"bad-metadata", EINVAL, 1},
 	[VERDICT_TORN] = {"torn", EINVAL, 1},
+	[VERDICT_BAD_PROCESS] = {"bad-process", EINVAL, 1},
+	[VERDICT_BAD_EVALUATION] = {"bad-evaluation", EINVAL, 1},
 	[VERDICT_SPECIAL_FILE] = {"special-file", EPERM, 1},
 	[VERDICT_RESERVED] = {"reserved", EPERM, 1},
 	[VERDICT_BAD_ALIAS] = {"bad-alias", EINVAL, 1},

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 BIN = os.environ.get("MINTFS_BIN", "mintfs")
 
@@ -25,6 +26,22 @@ def call(*args, cwd="/", env=None, user=None, **more):
     done = subprocess.run([BIN, *map(str, args)], cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=60,
                           errors="surrogateescape", **more)
     return Result(done)
+
+
+def one_sentence(result, code, *words):
+    """Refused with this code, by one line on standard error that has the words."""
+    assert result.code == code, (result.code, result.out, result.err)
+    assert result.out == ""
+    assert result.err.count("\n") == 1 and result.err.startswith("mintfs "), result.err
+    for word in words:
+        assert str(word) in result.err, result.err
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
 
 
 def can_mount():

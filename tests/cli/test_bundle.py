@@ -11,8 +11,7 @@ import threading
 import pytest
 
 from bundles import Bundle, file_member
-from cli_env import BIN, Drive, call, can_mount
-from test_cli import one_sentence
+from cli_env import BIN, Drive, call, can_mount, one_sentence
 
 M = "product/P001_all/mlstm"
 NOBODY = 65534

@@ -10,21 +10,37 @@ import time
 
 import pytest
 
-from cli_env import BIN, Drive, call, can_mount
+from cli_env import BIN, Drive, call, can_mount, one_sentence, wait_for
 
-COMMANDS = ["init", "mount", "umount", "commit", "discard", "list", "log", "show", "diff", "status", "find", "alias", "path", "watch", "export", "import", "retire", "prune", "gc", "version", "help"]
+COMMANDS = """
+init
+mount
+umount
+commit
+discard
+list
+log
+show
+diff
+status
+find
+alias
+path
+watch
+export
+import
+retire
+prune
+gc
+process
+evaluate
+compare
+version
+help
+""".split()
 M = "product/P001_all/mlstm"
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-
-
-def one_sentence(result, code, *words):
-    """Refused with this code, by one line on standard error that has the words."""
-    assert result.code == code, (result.code, result.out, result.err)
-    assert result.out == ""
-    assert result.err.count("\n") == 1 and result.err.startswith("mintfs "), result.err
-    for word in words:
-        assert str(word) in result.err, result.err
 
 
 def at_work(pid):
@@ -34,13 +50,6 @@ def at_work(pid):
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
-
-
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 # ---- help, usage, version ----

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 
-from cli_env import BIN, call
-from test_cli import wait_for
+from cli_env import BIN, call, wait_for
 
 M = "product/P001_all/mlstm"
 

@@ -1,0 +1,309 @@
+/* Processes: what they name, and the record of what was done with them.
+ *
+ * The associations of a process (which versions its nodes are bound to) change in one place, registry_process_finish, in the transaction that records the end of a run or
+ * update. Until then whatever happens is only a row of that run. */
+#include "registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PROCESS_JSON "process.json"
+
+/* ---- what it names ---- */
+
+static int find_named(struct catalog_conn *conn, const struct process_selector *s, bool dataset, struct catalog_model *ret, struct fault *f)
+{
+	const char *what = dataset ? "dataset" : "model";
+	int rc = catalog_model_find(conn, s->name, ret);
+	if (rc == -ENOENT)
+		return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: there is no %s %s", s->line, what, s->name);
+	if (rc == 0 && (ret->mode == LAYOUT_DATASET) != dataset)
+		return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: %s is no %s", s->line, s->name, what);
+	if (rc == 0 && ret->mode == LAYOUT_PROCESS)
+		return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: %s is a process, no model", s->line, s->name);
+	return rc;
+}
+
+static int check_where(const struct process_selector *s, struct fault *f)
+{
+	for (unsigned i = 0; i < s->where.n; i++) {
+		struct fault why = FAULT_INIT;
+		auto_free struct catalog_condition *c = calloc(1, sizeof *c);
+		unsigned states = 0;
+		bool is_state = false;
+		if (!c)
+			return -ENOMEM;
+		if (registry_condition_parse(s->where.v[i], c, &states, &is_state, &why) < 0)
+			return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: %s", s->line, why.text);
+		if (is_state)
+			return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: '%s' asks for a state: only committed versions are used", s->line, s->where.v[i]);
+	}
+	return s->where.n <= CATALOG_CONDITIONS_MAX ? 0
+		: refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ", line %u: more than %d conditions", s->line, CATALOG_CONDITIONS_MAX);
+}
+
+static int check_selector(struct catalog_conn *conn, const struct process_selector *s, bool dataset, struct fault *f)
+{
+	struct catalog_model m;
+	int rc = find_named(conn, s, dataset, &m, f);
+	return rc == 0 ? check_where(s, f) : rc;
+}
+
+static int check_aliases(const struct process_spec *s, struct fault *f)
+{
+	for (unsigned i = 0; i < s->aliases.n; i++)
+		if (layout_classify_child(s->aliases.v[i], NULL) != LAYOUT_CHILD_ALIAS)
+			return refuse(f, VERDICT_BAD_PROCESS, PROCESS_JSON ": '%s' in \"aliases\" cannot be an alias", s->aliases.v[i]);
+	return 0;
+}
+
+int registry_process_check(struct registry *r, const struct process_spec *s, struct fault *f)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	for (unsigned i = 0; i < s->n_nodes && rc == 0; i++) {
+		rc = check_selector(conn, &s->nodes[i].dataset, true, f);
+		if (rc == 0)
+			rc = check_selector(conn, &s->nodes[i].model, false, f);
+	}
+	for (unsigned i = 0; i < s->n_models && rc == 0; i++) {
+		struct catalog_model m;
+		const struct process_selector trained_on = {.name = s->models[i].dataset, .line = s->models[i].line};
+		rc = find_named(conn, &trained_on, true, &m, f);
+	}
+	if (rc == 0)
+		rc = check_aliases(s, f);
+	return rc < 0 ? refuse_system(f, rc, PROCESS_JSON " cannot be checked") : 0;
+}
+
+struct chosen { const char *name; struct catalog_version version; };
+
+static int choose(struct catalog_conn *conn, const struct catalog_version *v, const struct catalog_model *model, void *arg)
+{
+	struct chosen *c = arg;
+	if (strcmp(model->path, c->name) != 0)
+		return 0; /* a path that only begins so */
+	c->version = *v;
+	return 1;
+}
+
+int registry_process_select(struct registry *r, const struct process_selector *s, struct catalog_version *ret, struct fault *f)
+{
+	const struct registry_find q = {.scope = s->name, .conditions = (const char *const *)s->where.v, .n_conditions = s->where.n};
+	struct chosen c = {.name = s->name};
+	int rc = registry_find(r, &q, choose, &c, f);
+	if (rc > 0)
+		*ret = c.version;
+	if (rc == 0)
+		return refuse(f, VERDICT_NOT_FOUND, s->where.n ? "%s has no committed version that satisfies the conditions of line %u" : "%s has no committed version", s->name, s->line);
+	return rc < 0 ? refuse_system(f, rc, "cannot find a version of %s", s->name) : 0;
+}
+
+/* ---- loading ---- */
+
+static int resolve(struct registry *r, const char *text, struct registry_ref *ref, struct fault *f)
+{
+	char name[CATALOG_PATH_MAX];
+	bool bare = strncmp(text, "process/", 8) != 0 && strncmp(text, "process_", 8) != 0;
+	int n = snprintf(name, sizeof name, "%s%s", bare ? "process/" : "", text);
+	if (n < 0 || (size_t)n >= sizeof name)
+		return refuse(f, VERDICT_NAME, "the name of the process is too long");
+	struct fault why = FAULT_INIT;
+	int rc = registry_resolve(r, name, ref, &why);
+	if (rc < 0 || ref->model.mode != LAYOUT_PROCESS) {
+		if (rc == 0 || rc == -EINVAL)
+			return refuse(f, VERDICT_NOT_FOUND, "there is no process '%s'", text);
+		if (f)
+			*f = why;
+		return rc;
+	}
+	return 0;
+}
+
+static int newest_version(struct catalog_conn *conn, struct registry_ref *ref, struct fault *f)
+{
+	if (ref->model.newest_committed == 0)
+		return refuse(f, VERDICT_NOT_FOUND, "the process %s has no committed version", ref->model.path);
+	return catalog_version_find(conn, ref->model.id, ref->model.newest_committed, &ref->version);
+}
+
+static int read_spec(struct registry *r, const struct catalog_file *file, struct process_spec *ret, struct fault *f)
+{
+	int fd;
+	int rc = registry_file_open(r, file, &fd, f);
+	if (rc < 0)
+		return rc;
+	rc = process_spec_read(fd, ret, f);
+	close(fd);
+	if ((rc == -EINVAL || rc == -EFBIG) && f)
+		f->verdict = VERDICT_BAD_PROCESS;
+	return rc;
+}
+
+static int find_file(struct registry *r, struct registry_ref *ref, struct catalog_file *ret, struct fault *f)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0 && !ref->has_version)
+		rc = newest_version(conn, ref, f);
+	if (rc < 0)
+		return rc;
+	if (ref->version.state != CATALOG_COMMITTED)
+		return refuse(f, VERDICT_BAD_PROCESS, "v%u of %s is %s: only what is committed can be run", ref->version.number, ref->model.path, catalog_state_name(ref->version.state));
+	rc = catalog_file_find(conn, -ref->version.id, PROCESS_JSON, ret);
+	if (rc == -ENOENT || (rc == 0 && ret->type != CATALOG_FILE))
+		return refuse(f, VERDICT_BAD_PROCESS, "v%u of %s has no file " PROCESS_JSON, ref->version.number, ref->model.path);
+	return rc;
+}
+
+int registry_process_load(struct registry *r, const char *text, struct registry_process *ret, struct fault *f)
+{
+	auto_free struct registry_ref *ref = calloc(1, sizeof *ref);
+	struct registry_process p = {0};
+	struct catalog_file file;
+	int rc = ref ? resolve(r, text, ref, f) : -ENOMEM;
+	if (rc == 0)
+		rc = find_file(r, ref, &file, f);
+	if (rc == 0)
+		rc = read_spec(r, &file, &p.spec, f);
+	if (rc == 0)
+		rc = registry_process_check(r, &p.spec, f);
+	if (rc < 0) {
+		process_spec_release(&p.spec);
+		return refuse_system(f, rc, "the process %s cannot be read", text);
+	}
+	p.model = ref->model;
+	p.version = ref->version;
+	*ret = p;
+	return 0;
+}
+
+void registry_process_release(struct registry_process *p) { process_spec_release(&p->spec); }
+
+/* ---- the record ---- */
+
+int registry_process_lock(struct registry *r, const struct catalog_model *process, int *ret_fd, struct fault *f)
+{
+	char name[64];
+	if (r->read_only)
+		return refuse(f, VERDICT_READ_ONLY, "the store is opened read-only: %s cannot be run", process->path);
+	snprintf(name, sizeof name, "run/process-%lld", (long long)process->id);
+	auto_close int fd = sys_openat(r->dirfd, name, O_RDWR | O_CREAT, 0600);
+	int rc = fd < 0 ? fd : sys_lock(fd, true, false);
+	if (rc == -EWOULDBLOCK)
+		return refuse(f, VERDICT_BUSY, "%s is being run or updated already: wait for that to end", process->path);
+	if (rc < 0)
+		return refuse_system(f, rc, "%s cannot be locked", process->path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+struct begin_job { struct catalog_process_run *run; const struct catalog_process_step *steps; size_t n; int64_t id; };
+
+static int begin_write(struct catalog_conn *conn, void *arg)
+{
+	struct begin_job *j = arg;
+	int rc = catalog_process_run_add(conn, j->run, &j->id);
+	for (size_t i = 0; i < j->n && rc == 0; i++)
+		rc = catalog_process_step_put(conn, j->id, &j->steps[i]);
+	return rc;
+}
+
+int registry_process_begin(struct registry *r, struct catalog_process_run *run, const struct catalog_process_step *steps, size_t n, struct fault *f)
+{
+	struct begin_job j = {.run = run, .steps = steps, .n = n};
+	sys_crash_point("process.begin");
+	int rc = catalog_write(r->catalog, true, begin_write, &j);
+	sys_crash_point("process.begun");
+	if (rc < 0)
+		return refuse_system(f, rc, "the run cannot be recorded");
+	run->id = j.id;
+	return 0;
+}
+
+struct step_job { int64_t run_id; const struct catalog_process_step *s; };
+
+static int step_write(struct catalog_conn *conn, void *arg)
+{
+	struct step_job *j = arg;
+	return catalog_process_step_put(conn, j->run_id, j->s);
+}
+
+int registry_process_step(struct registry *r, int64_t run_id, const struct catalog_process_step *s, struct fault *f)
+{
+	struct step_job j = {run_id, s};
+	int rc = catalog_write(r->catalog, false, step_write, &j);
+	sys_crash_point("process.step-recorded");
+	return rc < 0 ? refuse_system(f, rc, "the step %s cannot be recorded", s->name) : 0;
+}
+
+struct finish_job {
+	struct registry *r;
+	const struct registry_actor *who;
+	const struct registry_process_end *e;
+	char author[64];
+	int64_t process_id;
+};
+
+static int move_aliases(struct catalog_conn *conn, const struct finish_job *j)
+{
+	const struct registry_process_end *e = j->e;
+	int64_t now = time_now_ns(), id;
+	for (size_t i = 0; i < e->n_adopted; i++)
+		for (unsigned k = 0; e->aliases && k < e->aliases->n; k++) {
+			struct catalog_alias a = {.model_id = e->adopted[i].model_id, .number = e->adopted[i].number, .uid = j->who->uid, .gid = j->who->gid, .set_ns = now};
+			int rc = text_copy(a.name, sizeof a.name, e->aliases->v[k]);
+			if (rc == 0)
+				rc = catalog_alias_set(conn, &a, j->author, &id);
+			if (rc < 0)
+				return rc;
+		}
+	return 0;
+}
+
+/* What is bound must still be committed: a version may have been retired while the nodes ran. */
+static int check_bound(struct catalog_conn *conn, const struct catalog_process_binding *b)
+{
+	const int64_t ids[] = {b->dataset_id, b->model_id};
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		struct catalog_version v;
+		int rc = catalog_version_get(conn, ids[i], &v);
+		if (rc < 0 || v.state != CATALOG_COMMITTED)
+			return rc < 0 ? rc : -ESTALE;
+	}
+	return 0;
+}
+
+static int finish_write(struct catalog_conn *conn, void *arg)
+{
+	struct finish_job *j = arg;
+	const struct registry_process_end *e = j->e;
+	int rc = 0;
+	if (e->run->state == CATALOG_PROCESS_DONE) {
+		rc = catalog_process_bindings_clear(conn, j->process_id);
+		for (size_t i = 0; i < e->n_bindings && rc == 0; i++)
+			if ((rc = check_bound(conn, &e->bindings[i])) == 0)
+				rc = catalog_process_binding_put(conn, j->process_id, &e->bindings[i]);
+		if (rc == 0)
+			rc = move_aliases(conn, j);
+	}
+	if (rc == 0)
+		rc = catalog_process_run_end(conn, e->run);
+	sys_crash_point("process.in-transaction");
+	return rc;
+}
+
+int registry_process_finish(struct registry *r, const struct registry_actor *who, const struct registry_process_end *e, struct fault *f)
+{
+	struct finish_job j = {.r = r, .who = who, .e = e, .process_id = e->run->process_id};
+	caller_user_name(who->uid, j.author, sizeof j.author);
+	sys_crash_point("process.finish");
+	int rc = catalog_write(r->catalog, true, finish_write, &j);
+	sys_crash_point("process.finished");
+	if (rc == -ESTALE || rc == -ENOENT)
+		return refuse(f, VERDICT_BAD_PROCESS, "a version that was used is no longer committed: the associations stay as they were");
+	return rc < 0 ? refuse_system(f, rc, "the end of the run cannot be recorded: the associations stay as they were") : 0;
+}

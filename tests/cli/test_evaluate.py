@@ -1,0 +1,86 @@
+"""mintfs evaluate and compare: results found after a commit, and versions side by side."""
+import json
+
+import pytest
+
+from cli_env import call, one_sentence
+
+M = "product/P001_all/mlstm"
+
+
+@pytest.fixture
+def versions(drive):
+    for rmse, lr in ((12, 0.1), (10, 0.01), (11, 0.001)):
+        drive.version({"model.bin": str(rmse), "metadata.json": json.dumps({"metrics": {"rmse": rmse, "odd": rmse}, "params": {"lr": lr}})})
+    drive.version({"data.csv": "1"}, model="dataset/holdout")
+    drive.version({"data.csv": "2"}, model="dataset/holdout")
+    return drive
+
+
+def evaluate(drive, version, dataset, metrics, **more):
+    return call("evaluate", f"{M}/{version}", "--dataset", dataset, "--metrics", metrics, "--store", drive.store, **more)
+
+
+def compared(drive, *names):
+    done = call("compare", *names, "--json", "--store", drive.store)
+    assert done.code == 0, done.err
+    return {v["version"]: v for v in done.json}
+
+
+def test_evaluations_stand_beside_the_metrics_and_the_newest_counts(versions):
+    assert evaluate(versions, "v1", "holdout/v1", '{"rmse": 20}').code == 0
+    assert evaluate(versions, "v1", "dataset/holdout/v1", '{"rmse": 9.8, "r2": NaN}').code == 0
+    assert evaluate(versions, "v2", "holdout/v1", '{"rmse": 9.9}').code == 0
+    assert evaluate(versions, "v2", "holdout/v2", '{"rmse": 30}').code == 0
+    seen = compared(versions, M)
+    assert list(seen) == [f"{M}/v{n}" for n in (1, 2, 3)]
+    assert seen[f"{M}/v1"]["evaluations"]["rmse on dataset/holdout/v1"] == 9.8
+    assert seen[f"{M}/v2"]["evaluations"] == {"rmse on dataset/holdout/v1": 9.9, "rmse on dataset/holdout/v2": 30}
+    assert seen[f"{M}/v3"]["parameters"] == {"lr": 0.001}
+
+
+def test_the_best_of_a_known_metric_is_marked_and_of_an_unknown_one_none(versions):
+    seen = compared(versions, f"{M}/v1", f"{M}/v2", f"{M}/v3")
+    assert [seen[f"{M}/v{n}"]["best"] for n in (1, 2, 3)] == [[], ["rmse"], []]
+    table = call("compare", M, "--store", versions.store).out
+    (row,) = [line for line in table.splitlines() if line.startswith("rmse")]
+    assert row.split() == ["rmse", "12", "10", "*", "11"]
+
+
+def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
+    file = place / "metrics.json"
+    file.write_text('{"rmse": 1}')
+    assert evaluate(versions, "v1", "holdout/v1", str(file)).code == 0
+    with open(file) as stdin:
+        assert evaluate(versions, "v2", "holdout/v1", "-", stdin=stdin).code == 0
+    assert {v["evaluations"]["rmse on dataset/holdout/v1"] for v in compared(versions, f"{M}/v1", f"{M}/v2").values()} == {1}
+
+
+@pytest.mark.parametrize("version, dataset, metrics, code, words", [
+    ("v1", "holdout/v1", "{}", 1, "hold no number"),
+    ("v1", "holdout/v1", '{"rmse": "good"}', 1, "hold no number"),
+    ("v1", "holdout/v1", '{"rmse": 1} {"more": 2}', 1, "no JSON object"),
+    ("v1", "holdout/v1", '{"rmse": 1}, "best": {}', 1, "no JSON object"),
+    ("v1", "holdout/v1", "/no/such/file", 3, "/no/such/file"),
+    ("v1", "holdout/v9", '{"rmse": 1}', 3, "no version v9"),
+    ("v1", "nothing/v1", '{"rmse": 1}', 3, "nothing"),
+    ("v1", "holdout", '{"rmse": 1}', 1, "which version"),
+    ("v9", "holdout/v1", '{"rmse": 1}', 3, "no version v9"),
+])
+def test_what_is_wrong_is_refused_with_a_sentence(versions, version, dataset, metrics, code, words):
+    one_sentence(evaluate(versions, version, dataset, metrics), code, words)
+    assert compared(versions, M)[f"{M}/v1"]["evaluations"] == {}
+
+
+def test_only_committed_models_are_evaluated_on_committed_datasets(versions):
+    versions.mint({"model.bin": "x"})
+    one_sentence(evaluate(versions, "v4", "holdout/v1", '{"rmse": 1}'), 1, "is draft")
+    done = call("evaluate", "dataset/holdout/v1", "--dataset", "dataset/holdout/v2", "--metrics", '{"a": 1}', "--store", versions.store)
+    one_sentence(done, 1, "is no model")
+    one_sentence(call("compare", f"{M}/v4", "--store", versions.store), 1, "is a draft")
+
+
+def test_an_evaluation_is_an_event(versions):
+    assert evaluate(versions, "v2", "holdout/v1", '{"rmse":9}').code == 0
+    last = json.loads(call("watch", "--store", versions.store, "--once", "--json", "--from", "1").out.splitlines()[-1])
+    assert (last["event"], last["version"], last["text"]) == ("evaluated", "v2", '{"rmse":9}')
