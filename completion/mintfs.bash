@@ -16,7 +16,7 @@ _mintfs_options()
 	alias) echo --delete --history --store --json --color --help ;;
 	evaluate) echo --dataset --metrics --store --json --help ;;
 	compare) echo --store --json --color --help ;;
-	process) echo --jobs --dataset --dry-run --airflow --run --store --json --color --help ;;
+	process) echo --jobs --dataset --dry-run --airflow --trust --run --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
 	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;

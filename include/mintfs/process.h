@@ -18,6 +18,7 @@ struct process_options {
 	struct registry_actor me;
 	const char *mount;         /* a drive of the store that is not read-only; absolute */
 	unsigned jobs;             /* commands at once, from 1 */
+	bool trust;                /* commands of a process that neither root nor we committed may be run as us */
 	process_step_fn *on_step;  /* or NULL */
 	void *arg;
 };

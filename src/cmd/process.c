@@ -60,7 +60,7 @@ static int need_mount(const struct process_call *c, struct fault *f)
 
 static struct process_options options(const struct process_call *c)
 {
-	return (struct process_options){.r = c->s->r, .me = c->s->me, .mount = c->s->mount, .jobs = c->jobs, .on_step = tell_step, .arg = (void *)(uintptr_t)c};
+	return (struct process_options){.r = c->s->r, .me = c->s->me, .mount = c->s->mount, .jobs = c->jobs, .trust = c->trust, .on_step = tell_step, .arg = (void *)(uintptr_t)c};
 }
 
 /* ---- subcommands ---- */
@@ -255,7 +255,7 @@ static int run(const struct command *self, int argc, char **argv)
 	uint64_t n = 1;
 	struct process_call c = {.self = self, .o = &a.o};
 	const struct cmd_flag flags[] = {{"jobs", 'j', NULL, &jobs}, {"run", 0, NULL, &c.run}, {"dataset", 0, NULL, &c.dataset}, {"dry-run", 'n', &c.dry_run, NULL},
-		{"airflow", 0, &c.airflow, NULL}};
+		{"airflow", 0, &c.airflow, NULL}, {"trust", 0, &c.trust, NULL}};
 	int code = cmd_parse(self, argc, argv, flags, ARRAY_SIZE(flags), 2, 3, &a);
 	if (code != CMD_GO_ON)
 		return code;
@@ -303,6 +303,7 @@ const struct command cmd_process = {
 		"      --dataset DATASET[/vN]\n"
 		"                     update: only changes of this one count, or: it changes to this version\n"
 		"  -n, --dry-run      update: show what would be done\n"
+		"      --trust        run, update, watch, node: also where somebody else committed the process. Its commands run with your rights\n"
 		"      --run ID       node, end: of the run that begin began\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"
 		"Example:  mintfs process update screening --dataset mol\n",
 	.run = run,

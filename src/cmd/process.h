@@ -14,7 +14,7 @@ struct process_call {
 	const char *second; /* the next argument, or NULL */
 	const char *run, *dataset; /* --run, --dataset */
 	unsigned jobs;
-	bool dry_run, airflow;
+	bool dry_run, airflow, trust;
 };
 
 int process_check_command(const struct process_call *c, const char *arg); /* exit codes, all of them */

@@ -38,10 +38,23 @@ static int make_nodes(struct plan *pl)
 	return 0;
 }
 
+/* Its commands run with our rights, and whoever may commit a version of it writes them. */
+static int check_trust(const struct plan *pl)
+{
+	const struct catalog_version *v = &pl->p.version;
+	char owner[64];
+	if (pl->o->trust || v->uid == 0 || v->uid == pl->o->me.uid)
+		return 0;
+	caller_user_name(v->uid, owner, sizeof owner);
+	return fault_set(pl->f, EACCES, "v%u of %s was committed by %s, and its commands would run with your rights: say --trust if that is meant", v->number, pl->p.model.path, owner);
+}
+
 int plan_open(struct plan *pl, const struct process_options *o, const char *name, bool lock, struct fault *f)
 {
 	*pl = (struct plan){.o = o, .lock_fd = -1, .f = f};
 	int rc = registry_process_load(o->r, name, &pl->p, f);
+	if (rc == 0)
+		rc = check_trust(pl);
 	if (rc == 0 && lock)
 		rc = registry_process_lock(o->r, &pl->p.model, &pl->lock_fd, f);
 	return rc == 0 ? make_nodes(pl) : rc;

@@ -327,6 +327,15 @@ def test_the_airflow_dag_is_python_with_an_operator_a_node_and_its_commands_run_
     one_sentence(world.call("end", "p", "--run", run), 1, "has ended")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to commit as somebody else")
+def test_root_does_not_run_what_somebody_else_committed_unless_told_to(world):
+    draft = world.drive.mint({"process.json": json.dumps(process()), "tools.py": TOOLS}, "process/p")
+    os.chown(draft, 4321, 4321)
+    assert call("commit", draft).code == 0
+    one_sentence(world.call("run", "p"), 1, "4321", "--trust")
+    assert world.call("run", "p", "--trust").code == 0
+
+
 def test_the_drive_must_be_mounted_and_the_sentence_says_so(world):
     world.define(process())
     assert world.drive.umount().code == 0
