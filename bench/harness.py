@@ -19,7 +19,8 @@ from pathlib import Path
 MODEL = "product/BENCH_all/mlstm"
 RUN_IDS = ("MINTFS_RUN", "MINTFS_STORE", "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "RANK", "SLURM_JOB_ID", "SLURM_STEP_ID")
 NATIVE, DRIVE, DAEMON = "native", "drive", "drive without passthrough"
-OURS = (NATIVE, DRIVE, DAEMON)
+NULL = "FUSE that does nothing"  # what a round trip to any daemon costs here: no peer
+OURS = (NATIVE, DRIVE, DAEMON, NULL)
 clock = time.perf_counter
 
 
@@ -140,6 +141,45 @@ class Bindfs(Native):
         super().close()
 
 
+class Null:
+    """bench_null: a committed version that is computed, and places to write to that keep nothing."""
+
+    name, kept = NULL, False
+
+    def __init__(self, folder, files=20000):
+        self.folder = Path(folder)
+        self.at = self.folder / "mount"
+        self.made = 0
+        self.at.mkdir(parents=True)
+        self.program = subprocess.Popen([Path(os.environ["MINTFS_BENCH_DIR"], "bench_null"), self.at, str(files)])
+        end = clock() + 10
+        while not os.path.ismount(self.at):
+            if clock() > end or self.program.poll() is not None:
+                raise Failed("bench_null does not mount")
+            time.sleep(0.01)
+
+    def committed(self):
+        return self.at / "tree" / MODEL / "v1"
+
+    def version(self, model=MODEL):
+        self.made += 1
+        path = self.at / f"v{self.made}"
+        path.mkdir()
+        return path
+
+    def commit(self, version):
+        pass
+
+    def drop(self, version):
+        pass
+
+    def close(self):
+        run("fusermount3", "-u", self.at)
+        self.program.wait()
+        if not self.kept:
+            remove(self.folder)
+
+
 class Drive:
     """A store of its own and its mount."""
 
@@ -236,6 +276,7 @@ class Row:
     def __init__(self, key, title, unit="s", limit=None, ceiling=None, beats=None, note=""):
         self.key, self.title, self.unit, self.note = key, title, unit, note
         self.limit, self.ceiling, self.beats = limit or {}, ceiling or {}, beats
+        self.topic = ""
         self.values = collections.OrderedDict()  # case -> values, in turn; None where it was left out
 
     def add(self, case, value):
@@ -246,7 +287,7 @@ class Row:
         return [a / b for a, b in pairs if a is not None and b]
 
     def summary(self):
-        out = {"title": self.title, "unit": self.unit, "note": self.note, "cases": {}}
+        out = {"topic": self.topic, "title": self.title, "unit": self.unit, "note": self.note, "cases": {}}
         for case, values in self.values.items():
             values = [v for v in values if v is not None]
             if not values:
@@ -280,6 +321,7 @@ class Bench:
         self.full, self.folder = full, Path(folder)
         self.turns = turns or (5 if full else 2)
         self.patience = 60 if full else 1  # seconds a peer may take in one group of rows; then it is left out of later turns
+        self.topic = ""
         self.rows, self.skipped, self.failures, self.places = [], [], [], 0
 
     def size(self, full, short):
@@ -306,10 +348,10 @@ class Bench:
             p.close()
 
     @contextlib.contextmanager
-    def all_places(self, bindfs=False):
+    def all_places(self, bindfs=False, kept=False):
         """Native, the drives this machine can have, and bindfs if wanted and there."""
         with contextlib.ExitStack() as stack:
-            yield [stack.enter_context(self.place(*kind)) for kind in self.kinds(bindfs)]
+            yield [stack.enter_context(self.place(*kind, kept=kept)) for kind in self.kinds(bindfs)]
 
     def kinds(self, bindfs=False):
         kinds = [(Native,)] + [(Drive, direct) for direct in self.datapaths()]
@@ -349,7 +391,8 @@ class Bench:
                     row.add(name, value.get(row.key) if isinstance(value, dict) else value)
         for row in rows:
             order = [name for name, _ in cases]
-            row.values = collections.OrderedDict((n, row.values[n]) for n in order if any(v is not None for v in row.values[n]))
+            row.values = collections.OrderedDict((n, row.values[n]) for n in dict.fromkeys(order) if any(v is not None for v in row.values[n]))
+            row.topic = self.topic
             self.rows.append(row)
             self.say(self.line(row))
 

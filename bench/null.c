@@ -1,8 +1,9 @@
 /* bench_null MOUNTPOINT: a FUSE file system that does nothing: what a round trip to any daemon costs on this machine, beside which the
  * drive's own time can be judged. Its tree is computed, nothing is remembered, every answer is made at once:
  *
- *   part00 … part19                       directories of a committed version (W4), which the kernel may cache for ever
- *   part00/sample00000.bin …              file i of the directory i % 20; zeros, SIZE bytes; kept in the page cache
+ *   tree/product/BENCH_all/mlstm/v1       a committed version (W4) as deep as the drive's, which the kernel may cache for ever
+ *   …/v1/part00 … part19                  its directories
+ *   …/v1/part00/sample00000.bin …         file i of the directory i % 20; zeros, SIZE bytes; kept in the page cache
  *   any other name                        is not there, until it is made: then a file that takes what is written, or a directory
  *
  * It serves in the foreground until it is unmounted (fusermount3 -u). */
@@ -19,10 +20,15 @@
 #define DIRECTORIES 20
 #define FOR_EVER 86400.0
 #define SIZE (22 * 1024) /* the mean of W4's files */
-#define FIRST_FILE 1000  /* inode numbers: 2 to 21 directories, from here files, from CREATED what was created */
+/* Inode numbers: 2 to 21 part00 to part19, from FIRST_ABOVE the directories above them, from FIRST_FILE files, then what was made. */
+#define FIRST_ABOVE 100
+#define FIRST_FILE 1000
 #define CREATED (1ULL << 40)
 #define MADE (1ULL << 41) /* directories */
 
+static const char *const above[] = {"tree", "product", "BENCH_all", "mlstm", "v1"};
+#define ABOVE (sizeof above / sizeof above[0])
+#define VERSION (FIRST_ABOVE + ABOVE - 1)
 static unsigned long files = 20000;
 static _Atomic fuse_ino_t next_created = CREATED, next_made = MADE;
 
@@ -47,9 +53,12 @@ static fuse_ino_t find(fuse_ino_t parent, const char *name)
 {
 	unsigned long i;
 
-	if (parent == FUSE_ROOT_ID && sscanf(name, "part%2lu", &i) == 1 && i < DIRECTORIES)
+	i = parent == FUSE_ROOT_ID ? 0 : parent - FIRST_ABOVE + 1;
+	if ((parent == FUSE_ROOT_ID || parent >= FIRST_ABOVE) && i < ABOVE && strcmp(name, above[i]) == 0)
+		return FIRST_ABOVE + i;
+	if (parent == VERSION && sscanf(name, "part%2lu", &i) == 1 && i < DIRECTORIES)
 		return 2 + i;
-	if (parent != FUSE_ROOT_ID && sscanf(name, "sample%5lu.bin", &i) == 1 && i < files && 2 + i % DIRECTORIES == parent)
+	if (parent < 2 + DIRECTORIES && sscanf(name, "sample%5lu.bin", &i) == 1 && i < files && 2 + i % DIRECTORIES == parent)
 		return FIRST_FILE + i;
 	return 0;
 }
@@ -146,12 +155,12 @@ static void null_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 /* The entry at an offset; false: there is none. */
 static int entry_at(fuse_ino_t dir, unsigned long at, char name[32], fuse_ino_t *ret)
 {
-	unsigned long i = dir == FUSE_ROOT_ID ? at : at * DIRECTORIES + (dir - 2);
+	unsigned long i = dir == VERSION ? at : at * DIRECTORIES + (dir - 2);
 
-	if (dir >= MADE || (dir == FUSE_ROOT_ID ? at >= DIRECTORIES : i >= files))
+	if (dir == VERSION ? at >= DIRECTORIES : dir < 2 || dir >= 2 + DIRECTORIES || i >= files)
 		return 0;
-	snprintf(name, 32, dir == FUSE_ROOT_ID ? "part%02lu" : "sample%05lu.bin", i);
-	*ret = dir == FUSE_ROOT_ID ? 2 + i : FIRST_FILE + i;
+	snprintf(name, 32, dir == VERSION ? "part%02lu" : "sample%05lu.bin", i);
+	*ret = dir == VERSION ? 2 + i : FIRST_FILE + i;
 	return 1;
 }
 

@@ -7,9 +7,9 @@ import sys
 from html import escape
 from pathlib import Path
 
-from harness import DAEMON, DRIVE, NATIVE, OURS, human
+from harness import DAEMON, DRIVE, NATIVE, NULL, OURS, human
 
-COLOURS = {DRIVE: "#2563a8", DAEMON: "#8fb8de", "peer": "#b9a58a"}
+COLOURS = {DRIVE: "#2563a8", DAEMON: "#8fb8de", NULL: "#888", "peer": "#b9a58a"}
 
 
 def ours(row):
@@ -46,7 +46,15 @@ def targets(row):
         words.append(f"faster than {ours(row)['best_peer']}")
         if not ours(row)["faster_than_peers"]:
             lacking.append(f"slower than {ours(row)['best_peer']}")
+    if lacking and bound_by_fuse(row):
+        lacking.append(f"a FUSE file system that does nothing takes {row['cases'][NULL]['ratio']:.1f} ×")
     return ", ".join(words), lacking
+
+
+def bound_by_fuse(row):
+    """Even a daemon that does nothing misses it."""
+    limit = row["cases"].get(DRIVE, {}).get("limit")
+    return limit and row["cases"].get(NULL, {}).get("ratio", 0) > limit
 
 
 def missed(results):
@@ -56,14 +64,14 @@ def missed(results):
 
 
 def main_table(results):
-    yield "| what | native | drive | without passthrough | best peer | target | reached |"
-    yield "| --- | ---: | ---: | ---: | ---: | --- | --- |"
+    yield "| what | native | drive | without passthrough | FUSE that does nothing | best peer | target | reached |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"
     for row in results["rows"].values():
         unit, cases, peer = row["unit"], row["cases"], best_peer(row)
         wanted, lacking = targets(row)
         reached = "" if not wanted else "yes" if not lacking else f"**no** {', '.join(lacking)}".strip()
         peer = f"{peer[0]} {cell(peer[1], unit)}" if peer else "–"
-        yield f"| {row['title']} | {cell(cases.get(NATIVE), unit)} | {cell(cases.get(DRIVE), unit)} | {cell(cases.get(DAEMON), unit)} | {peer} | {wanted} | {reached} |"
+        yield f"| {row['title']} | {cell(cases.get(NATIVE), unit)} | {cell(cases.get(DRIVE), unit)} | {cell(cases.get(DAEMON), unit)} | {cell(cases.get(NULL), unit)} | {peer} | {wanted} | {reached} |"
 
 
 def long_table(results):
@@ -118,7 +126,7 @@ def svg(results):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 30}" height="{height}" font-family="sans-serif" font-size="12" fill="#333">',
            f'<rect width="{LEFT + WIDTH + 30}" height="{height}" fill="#fff"/>', '<text x="10" y="20" font-size="14">Time, as a multiple of native</text>']
     at = LEFT
-    for name, label in ((DRIVE, DRIVE), (DAEMON, DAEMON), ("peer", "best peer")):
+    for name, label in ((DRIVE, DRIVE), (DAEMON, DAEMON), (NULL, NULL), ("peer", "best peer")):
         out.append(f'<circle cx="{at}" cy="16" r="5" fill="{COLOURS[name]}"/><text x="{at + 10}" y="20">{label}</text>')
         at += 30 + 7 * len(label)
     out.append(f'<path d="M{at} 9v14" stroke="#c33" stroke-width="2"/><text x="{at + 8}" y="20">target</text>')
@@ -137,8 +145,11 @@ def marks(row, x, y):
     peer = best_peer(row)
     if peer and "ratio" in peer[1]:
         yield f'<circle cx="{x(peer[1]["ratio"]):.1f}" cy="{y}" r="5" fill="{COLOURS["peer"]}"><title>{escape(peer[0])} {peer[1]["ratio"]:.2f}</title></circle>'
-    for case in (DAEMON, DRIVE):
+    for case in (NULL, DAEMON, DRIVE):
         e = row["cases"].get(case, {})
+        if case == NULL and "ratio" in e:
+            yield f'<circle cx="{x(e["ratio"]):.1f}" cy="{y}" r="4" fill="none" stroke="{COLOURS[NULL]}"><title>{NULL} {e["ratio"]:.2f}</title></circle>'
+            continue
         if "limit" in e and (case == DRIVE or e["limit"] != row["cases"].get(DRIVE, {}).get("limit")):
             yield f'<path d="M{x(e["limit"]):.1f} {y - 8}v16" stroke="#c33" stroke-width="2"{"" if case == DRIVE else " stroke-dasharray=" + chr(34) + "2" + chr(34)}/>'
         if "ratio" in e:

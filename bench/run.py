@@ -1,4 +1,4 @@
-"""bench/run.py [--full] [--only TOPIC,...] [--turns N] --out DIR: runs the topics and writes results.json, README.md and ratios.svg. scripts/bench calls it.
+"""bench/run.py [--full] [--only TOPIC[.PART],...] [--turns N] [--merge] [--keep DIR] --out DIR: runs the topics and writes results.json, README.md and ratios.svg. scripts/bench calls it.
 
 Ends with 1 where something could not be run or gave a wrong result; a target that is missed is a result like others."""
 import argparse
@@ -22,12 +22,14 @@ TOPICS = ("catalog", "save", "read", "commit", "names", "training")
 def arguments():
     p = argparse.ArgumentParser(description="runs the benchmarks of MintFS")
     p.add_argument("--full", action="store_true")
-    p.add_argument("--only", default=",".join(TOPICS), help="topics: " + ", ".join(TOPICS))
+    p.add_argument("--only", default=",".join(TOPICS), help="topics: " + ", ".join(TOPICS) + "; TOPIC.PART is a function of topic_TOPIC.py")
     p.add_argument("--turns", type=int, default=0, help="repetitions, if not the usual 5 (full) or 2")
+    p.add_argument("--merge", action="store_true", help="rows that were not measured now stay as the results in the directory have them")
+    p.add_argument("--keep", type=Path, help="work in this directory and leave in it what was made: ext4 is slow where many files were removed a moment ago")
     p.add_argument("--out", required=True, type=Path)
     a = p.parse_args()
     a.only = a.only.split(",")
-    for name in set(a.only) - set(TOPICS):
+    for name in {n.split(".")[0] for n in a.only} - set(TOPICS):
         p.error(f"there is no topic {name}")
     return a
 
@@ -36,9 +38,9 @@ def on_overlay(path):
     return harness.run("stat", "-f", "-c", "%T", path).strip() == "overlayfs"
 
 
-def work_folder():
+def work_folder(keep):
     """On a file system that passthrough accepts, where there is one."""
-    for base in (tempfile.gettempdir(), "/var/tmp"):
+    for base in [keep] if keep else (tempfile.gettempdir(), "/var/tmp"):
         if os.path.isdir(base) and not on_overlay(base):
             break
     folder = Path(tempfile.mkdtemp(prefix="mintfs-bench-", dir=base)).resolve()
@@ -66,11 +68,23 @@ def rest_below(folder):
             harness.run("fusermount3", "-uz", point, check=False)
 
 
-def clean_up(folder):
+def clean_up(folder, keep):
     rest_below(folder)
+    if keep:
+        return
     harness.run("chattr", "-R", "-f", "-i", folder, check=False)
     harness.run("chmod", "-R", "u+w", folder, check=False)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def merged(old, new):
+    """One after the other on one machine."""
+    if old["setting"] != new["setting"]:
+        raise SystemExit(f"--merge: the results there are of the setting {old['setting']}")
+    for key in ("skipped", "failed"):
+        new[key] += [what for what in old[key] if what not in new[key]]
+    new["turns"] = min(old["turns"], new["turns"])
+    return {**new, "rows": {**old["rows"], **new["rows"]}}
 
 
 def interrupted(*_):
@@ -82,7 +96,7 @@ def main():
     for name in harness.RUN_IDS:
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, interrupted)
-    folder = work_folder()
+    folder = work_folder(a.keep)
     bench = harness.Bench(a.full, folder, a.turns)
     start = harness.clock()
     try:
@@ -90,7 +104,9 @@ def main():
         for name in a.only:
             begin = harness.clock()
             try:
-                importlib.import_module("topic_" + name).main(bench)
+                topic, _, part = name.partition(".")
+                bench.topic = topic
+                getattr(importlib.import_module("topic_" + topic), part or "main")(bench)
             except Exception as e:
                 bench.failures.append(f"{name}: {e}")
                 if not isinstance(e, harness.Failed):
@@ -101,9 +117,12 @@ def main():
         print("interrupted: nothing is written", file=sys.stderr)
         return 130
     finally:
-        clean_up(folder)
+        clean_up(folder, a.keep)
     results = {"setting": "full" if a.full else "short", "machine": facts, "turns": bench.turns, "skipped": bench.skipped, "failed": bench.failures,
                "rows": {row.key: row.summary() for row in bench.rows}}
+    if a.merge and (a.out / "results.json").exists():
+        results = merged(json.loads((a.out / "results.json").read_text()), results)
+    results["rows"] = dict(sorted(results["rows"].items(), key=lambda r: TOPICS.index(r[1]["topic"])))
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (a.out / "README.md").write_text(report.markdown(results))

@@ -1,13 +1,13 @@
 """Names and attributes of a committed tree (W4): stat, open, readdir, the first walk, and reading it all back."""
 import inputs
-from harness import DAEMON, DRIVE, Row, can_drop_caches, copy, drop_caches, seconds_of
+from harness import DAEMON, DRIVE, Null, Row, can_drop_caches, copy, drop_caches, seconds_of
 
 
 def main(bench):
     n = bench.size(20000, 2000)
     source = bench.folder / "names-input"
     inputs.tree(source, n)
-    with bench.all_places(bindfs=True) as places:
+    with bench.all_places(bindfs=True) as places, bench.place(Null, n) as null:
         trees = []
         for place in places:
             place.kept = True
@@ -15,6 +15,7 @@ def main(bench):
             copy(source, v)
             place.commit(v)
             trees.append((place.name, v))
+        trees.append((null.name, null.committed()))
 
         def row(key, title, mode, limit, below="", times=0, cold=False):
             def case(v):

@@ -1,11 +1,12 @@
 """Reading a committed model: read(2), torch.load and mmap, warm and cold; eight loaders at once (W6)."""
+import contextlib
 import filecmp
 import statistics
 
 import torch
 
 import inputs
-from harness import DAEMON, DRIVE, Failed, Row, can_drop_caches, copy, drop_caches, seconds_of, timed
+from harness import DAEMON, DRIVE, Failed, Row, can_drop_caches, copy, drop_caches, remove, seconds_of, timed
 
 
 def load(path):
@@ -25,7 +26,9 @@ def cases(models, read, cold=False):
     return [(place.name, lambda path=path: case(path)) for place, path in models]
 
 
-def main(bench):
+@contextlib.contextmanager
+def committed(bench):
+    """A model in every place."""
     size = bench.size(512, 64)
     source = bench.folder / "read-input"
     source.mkdir()
@@ -39,16 +42,30 @@ def main(bench):
             if not filecmp.cmp(source / "model.pth", v / "model.pth", shallow=False):
                 raise Failed(f"{place.name}: model.pth is not what was written")
             models.append((place, v / "model.pth"))
+        yield size, models
+    remove(source)
+
+
+def warm(bench):
+    with committed(bench) as (size, models):
         warm = {DRIVE: 1.05, DAEMON: 2.1}
         bench.measure(Row("read-warm", f"read {size} MiB, warm", limit=warm), cases(models, reader(["read"])))
         bench.measure(Row("load-warm", f"torch.load of {size} MiB, warm", limit={DRIVE: 1.05, DAEMON: 1.15}), cases(models, lambda p: timed(load, p)))
         bench.measure(Row("mmap-warm", f"mmap {size} MiB and touch all, warm", limit=warm), cases(models, reader(["mmap"])))
         bench.measure(Row("mmap8-warm", f"W6: eight processes mmap {size} MiB and touch all, warm", limit=warm), cases(models, reader(["mmap", "8"])))
-        if not can_drop_caches():
-            bench.skip("cold reads: dropping the caches needs root")
-            return
+
+
+def cold(bench):
+    if not can_drop_caches():
+        bench.skip("cold reads: dropping the caches needs root")
+        return
+    with committed(bench) as (size, models):
         cold = {DRIVE: 1.05, DAEMON: 1.7}
         bench.measure(Row("read-cold", f"read {size} MiB, cold", limit=cold), cases(models, reader(["read"]), True))
         bench.measure(Row("mmap-cold", f"mmap {size} MiB and touch all, cold", limit=cold), cases(models, reader(["mmap"]), True))
         bench.measure(Row("mmap8-cold", f"W6: eight processes mmap {size} MiB and touch all, cold", limit=cold), cases(models, reader(["mmap", "8"]), True))
-    (source / "model.pth").unlink()
+
+
+def main(bench):
+    warm(bench)
+    cold(bench)

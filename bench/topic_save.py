@@ -4,7 +4,7 @@ import os
 import torch
 
 import inputs
-from harness import DAEMON, DRIVE, Row, seconds_of, sync, timed
+from harness import DAEMON, DRIVE, Null, Row, seconds_of, sync, timed
 
 
 def save(path, state):
@@ -34,12 +34,21 @@ def creating(place, n):
     return place.name, case
 
 
-def main(bench):
+def large(bench):
     size = bench.size(512, 64)
     state = inputs.weights(size, 1)
     limit = {DRIVE: 1.05, DAEMON: 1.6}
     with bench.all_places(bindfs=True) as places:
         bench.measure(Row("save", f"torch.save of {size} MiB to a draft", limit=limit), [saving(p, save, state) for p in places])
         bench.measure(Row("save-fsync", f"torch.save of {size} MiB to a draft and fsync", limit=limit), [saving(p, save_and_fsync, state) for p in places])
-        n = bench.size(5000, 1000)
-        bench.measure(Row("create", "create, write 4 KiB, close, in a draft", beats="bindfs"), [creating(p, n) for p in places])
+
+
+def small(bench):
+    n = bench.size(5000, 1000)
+    with bench.all_places(bindfs=True, kept=True) as places, bench.place(Null) as null:
+        bench.measure(Row("create", "create, write 4 KiB, close, in a draft", beats="bindfs"), [creating(p, n) for p in [*places, null]])
+
+
+def main(bench):
+    large(bench)
+    small(bench)
