@@ -28,6 +28,7 @@ struct caller {
 	char run_id[CALLER_RUN_ID_MAX]; /* "" if none or the environment cannot be read */
 	unsigned n_ancestors;
 	struct caller_process ancestors[CALLER_ANCESTORS_MAX]; /* parent first; pid 1 is included only if it is the direct parent */
+	unsigned n_job; /* how many of them, nearest first, are of the caller's job: what a shell with job control (a terminal's session leader) starts is a job of its own */
 };
 
 /* Fills *c for thread `tid`. uid and gid are taken as given (FUSE knows them). Always succeeds: what cannot be seen is left empty.

@@ -409,6 +409,29 @@ int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy
 void catalog_legacy_close(struct catalog_legacy *l); /* NULL is fine */
 struct catalog_legacy_row { char *created_at, *metrics_summary; }; /* as written there; NULL: null. To be freed */
 int catalog_legacy_find(struct catalog_legacy *l, const char *identifier, const char *type, const char *version, struct catalog_legacy_row *ret); /* -ENOENT */
+/* ---- what was seen of living processes: which committed versions they opened files of, which drafts they wrote ---- */
+struct catalog_seen {
+	int64_t id;
+	const char *boot_id; /* borrowed */
+	pid_t pid;
+	uint64_t start;
+	const char *chain;   /* "pid:start pid:start": its ancestors of the same job, nearest first; borrowed */
+	const char *run_key; /* or NULL; borrowed */
+	uid_t uid;
+	int64_t seen_ns;
+	bool reads, wrote, wrote_open, wrote_this; /* given by the list: it read versions; wrote drafts, one that is a draft still, the one asked for */
+};
+int catalog_seen_put(struct catalog_conn *conn, const struct catalog_seen *p, int64_t *ret_id); /* known already: only seen_ns is new */
+int catalog_seen_read_put(struct catalog_conn *conn, int64_t seen_id, int64_t version_id, int64_t at_ns);
+int catalog_seen_write_put(struct catalog_conn *conn, int64_t seen_id, int64_t version_id);
+typedef int catalog_seen_fn(const struct catalog_seen *p, void *arg);
+int catalog_seen_list(struct catalog_conn *conn, int64_t draft_id /* for wrote_this */, catalog_seen_fn *fn, void *arg); /* in order of id */
+typedef int catalog_id_fn(int64_t id, void *arg);
+int catalog_seen_read_list(struct catalog_conn *conn, int64_t seen_id, catalog_id_fn *fn, void *arg); /* versions */
+int catalog_seen_move(struct catalog_conn *conn, int64_t from_id, int64_t to_id); /* what one read, the other did */
+int catalog_seen_drop(struct catalog_conn *conn, int64_t seen_id);
+/* Forgets the processes seen longest ago beyond max_processes, and of each process the versions read longest ago beyond max_reads. */
+int catalog_seen_trim(struct catalog_conn *conn, int64_t max_processes, int64_t max_reads);
 
 /* ---- find: versions by what is known of them ---- */
 #define CATALOG_CONDITIONS_MAX 16

@@ -150,6 +150,9 @@ int registry_file_open(struct registry *r, const struct catalog_file *file, int 
 typedef int registry_attr_fn(const char *name, const char *value, void *arg);
 int registry_version_attrs(struct registry *r, int64_t version_id, const struct catalog_file *file, registry_attr_fn *fn, void *arg);
 
+/* Somebody opens a file of a committed version for reading: lineage. Costs a look at one word where the same thread did so a moment ago; never waits for a disk. */
+void registry_reading(struct registry *r, int64_t version_id, const struct registry_actor *who);
+
 /* The digest of a committed version's tree, as docs/SPEC.md defines it: as recorded, or computed from the catalog where a MintFS of format 1 committed it. -ENOENT: no
  * committed version. */
 int registry_version_digest(struct registry *r, struct catalog_conn *conn, const struct catalog_version *v, struct blob_id *ret);

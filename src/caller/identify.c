@@ -132,7 +132,7 @@ static void read_run_id(pid_t pid, char out[CALLER_RUN_ID_MAX])
 }
 
 /* The process of a thread and that process's parent. */
-static int read_process(pid_t tid, struct caller_process *ret, pid_t *ret_parent)
+static int read_process(pid_t tid, struct caller_process *ret, struct proc_stat *ret_stat)
 {
 	char text[512]; /* Tgid is in the first lines */
 	pid_t tgid;
@@ -143,19 +143,28 @@ static int read_process(pid_t tid, struct caller_process *ret, pid_t *ret_parent
 	if (r < 0)
 		return r;
 	*ret = (struct caller_process){tgid, st.start};
-	*ret_parent = st.parent;
+	*ret_stat = st;
 	return 0;
 }
 
 int caller_process_of(pid_t tid, struct caller_process *ret)
 {
-	pid_t parent;
-	return read_process(tid, ret, &parent);
+	struct proc_stat st;
+	return read_process(tid, ret, &st);
 }
 
-static void read_ancestors(pid_t parent, struct caller *c)
+/* Is the child a job of its own, in a process group that its parent, the shell of a terminal, gave it? */
+static bool is_job_of(const struct proc_stat *child, pid_t parent_pid, const struct proc_stat *parent)
+{
+	return parent->session == parent_pid && parent->tty != 0 && child->pgrp != parent->pgrp;
+}
+
+static void read_ancestors(const struct proc_stat *self, struct caller *c)
 {
 	uint64_t youngest = c->self.start;
+	struct proc_stat child = *self;
+	pid_t parent = self->parent;
+	bool same_job = true;
 	while (parent > 0 && c->n_ancestors < CALLER_ANCESTORS_MAX) {
 		struct proc_stat st;
 		if (parent == 1 && c->n_ancestors > 0)
@@ -163,6 +172,9 @@ static void read_ancestors(pid_t parent, struct caller *c)
 		if (proc_stat(parent, &st) < 0 || st.start > youngest)
 			return;
 		c->ancestors[c->n_ancestors++] = (struct caller_process){parent, st.start};
+		same_job = same_job && !is_job_of(&child, parent, &st);
+		c->n_job += same_job;
+		child = st;
 		youngest = st.start;
 		parent = st.parent;
 	}
@@ -171,11 +183,11 @@ static void read_ancestors(pid_t parent, struct caller *c)
 void caller_identify(pid_t tid, uid_t uid, gid_t gid, struct caller *c)
 {
 	*c = (struct caller){.uid = uid, .gid = gid};
-	pid_t parent;
-	if (read_process(tid, &c->self, &parent) < 0)
+	struct proc_stat st;
+	if (read_process(tid, &c->self, &st) < 0)
 		return;
 	read_run_id(c->self.pid, c->run_id);
-	read_ancestors(parent, c);
+	read_ancestors(&st, c);
 }
 
 bool caller_alive(struct caller_process p)

@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STAT_PARENT = 4, STAT_THREADS = 20, STAT_START = 22, STAT_CODE = 26, STAT_STACK = 28, STAT_ENV_START = 50, STAT_ENV_END = 51, STAT_EXIT_CODE = 52, STAT_FIELDS };
+enum { STAT_PARENT = 4, STAT_PGRP = 5, STAT_SESSION = 6, STAT_TTY = 7, STAT_THREADS = 20, STAT_START = 22, STAT_CODE = 26, STAT_STACK = 28, STAT_ENV_START = 50, STAT_ENV_END = 51, STAT_EXIT_CODE = 52, STAT_FIELDS };
 
 ssize_t proc_read_at(int dir, const char *path, char *buf, size_t size)
 {
@@ -79,6 +79,9 @@ int proc_parse_stat(const char *text, struct proc_stat *ret)
 	*ret = (struct proc_stat){
 		.state = p[2],
 		.parent = (pid_t)field[STAT_PARENT],
+		.pgrp = (pid_t)field[STAT_PGRP],
+		.session = (pid_t)field[STAT_SESSION],
+		.tty = (int)field[STAT_TTY],
 		.threads = field[STAT_THREADS],
 		.start = field[STAT_START],
 		.code = last >= STAT_CODE ? field[STAT_CODE] : 0,

@@ -14,6 +14,8 @@
 struct proc_stat {
 	char state;     /* field 3: R, S, D, Z, X … */
 	pid_t parent;   /* field 4; 0: in another pid namespace, or none */
+	pid_t pgrp, session; /* fields 5, 6 */
+	int tty;        /* field 7; 0: no controlling terminal */
 	uint64_t threads; /* field 20 */
 	uint64_t start; /* field 22, clock ticks since boot */
 	/* Where the program and its environment lie, fields 26, 28, 50, 51: other with each exec, since the kernel draws them. Zero where the reader

@@ -5,7 +5,7 @@
  *    whether one version has it.
  *  - Unlike `metrics`, facts outlive a retirement.
  *  - `inputs` is the graph: version_id was made from input_id. Its index goes the other way.
- *  - `processes`, `reads` and `writes` are what was seen of living runs, until it is known what it means (registry: readers.c). */
+ *  - `seen_processes`, `seen_reads` and `seen_writes` are what was seen of living runs, until it is known what it means (registry: readers.c). */
 #include "internal.h"
 
 #define METRICS_OF_V1 " FROM versions v, json_each(CASE WHEN json_valid(v.metrics_summary) THEN v.metrics_summary ELSE '{}' END) j" \
@@ -51,16 +51,16 @@ const char schema_lineage[] =
 	" version_id INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL,"
 	" PRIMARY KEY (version_id, text)) STRICT, WITHOUT ROWID;"
 
-	"CREATE TABLE processes ("
+	"CREATE TABLE seen_processes ("
 	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
 	" boot_id TEXT NOT NULL, pid INTEGER NOT NULL, start INTEGER NOT NULL,"
 	" chain TEXT NOT NULL," /* \"pid:start pid:start\": its ancestors of the same job, nearest first */
 	" run_key TEXT, uid INTEGER NOT NULL, seen_ns INTEGER NOT NULL) STRICT;"
-	"CREATE UNIQUE INDEX processes_key ON processes (boot_id, pid, start);"
-	"CREATE TABLE reads ("
+	"CREATE UNIQUE INDEX seen_processes_key ON seen_processes (boot_id, pid, start);"
+	"CREATE TABLE seen_reads ("
 	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL, at_ns INTEGER NOT NULL,"
 	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE writes (" /* drafts, also after their end, as long as the process is remembered */
+	"CREATE TABLE seen_writes (" /* drafts, also after their end, as long as the process is remembered */
 	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL,"
 	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;"
 

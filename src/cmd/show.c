@@ -21,6 +21,9 @@ struct showing {
 	bool has_run;
 	struct catalog_about about; /* what is known of it */
 	char digest[BLOB_HEX_SIZE]; /* "": none, or not known */
+	struct input { char *name, *how; bool unknown; } *inputs; /* how: observed, declared, both; or the reason why it is unknown. Owned */
+	size_t n_inputs;
+	struct catalog_conn *conn;  /* while inputs are read */
 };
 
 /* ---- JSON ---- */
@@ -91,12 +94,31 @@ static void json_about(const struct showing *w)
 	json_object_or_empty(j, "parameters", w->about.params);
 }
 
+/* Those that are known, or those that are not. */
+static void json_inputs(const struct showing *w, const char *key, const char *what, bool unknown)
+{
+	struct json_out *j = w->j;
+	json_key(j, key);
+	json_array_begin(j);
+	for (size_t i = 0; i < w->n_inputs; i++) {
+		if (w->inputs[i].unknown != unknown)
+			continue;
+		json_object_begin(j);
+		json_field_string(j, "version", w->inputs[i].name);
+		json_field_string(j, what, w->inputs[i].how);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
 static void json_show(const struct showing *w, const struct version_info *v)
 {
 	struct json_out *j = w->j;
 	json_object_begin(j);
 	json_version_fields(j, w->ref->model, v, &w->links);
 	json_about(w);
+	json_inputs(w, "inputs", "how", false);
+	json_inputs(w, "unknown_inputs", "reason", true);
 	json_key(j, "run");
 	w->has_run ? json_run(j, &w->run) : json_null(j);
 	json_key(j, "files");
@@ -211,6 +233,21 @@ static int print_object(const struct showing *w, const char *title, const char *
 	return table_print(&t, 2, w->o->color);
 }
 
+static int print_inputs(const struct showing *w)
+{
+	auto_table struct table t = TABLE_INIT;
+	if (w->n_inputs == 0)
+		return 0;
+	table_column(&t, "MADE FROM", false);
+	table_column(&t, "HOW IT IS KNOWN", false);
+	for (size_t i = 0; i < w->n_inputs; i++) {
+		table_cell(&t, w->inputs[i].unknown ? STYLE_YELLOW : STYLE_PLAIN, w->inputs[i].name);
+		table_cellf(&t, STYLE_DIM, w->inputs[i].unknown ? "declared, but: %s" : "%s", w->inputs[i].how);
+	}
+	putchar('\n');
+	return table_print(&t, 2, w->o->color);
+}
+
 static int print_files(const struct showing *w)
 {
 	char size[HUMAN_MAX];
@@ -253,6 +290,8 @@ static int show_known(const struct version_info *v, void *arg)
 		rc = print_object(w, "LABEL", w->about.labels);
 	if (rc == 0)
 		rc = print_object(w, "PARAMETER", w->about.params);
+	if (rc == 0)
+		rc = print_inputs(w);
 	return rc < 0 ? rc : print_files(w);
 }
 
@@ -271,19 +310,59 @@ static void read_drive_digest(struct showing *w)
 		w->digest[0] = '\0';
 }
 
+static int add_input(struct showing *w, char *name, const char *how, bool unknown)
+{
+	struct input *grown = realloc(w->inputs, (w->n_inputs + 1) * sizeof *grown);
+	if (grown)
+		w->inputs = grown;
+	char *own_how = strdup(how);
+	if (!grown || !name || !own_how) {
+		free(name);
+		free(own_how);
+		return -ENOMEM;
+	}
+	w->inputs[w->n_inputs++] = (struct input){name, own_how, unknown};
+	return 0;
+}
+
+static int add_edge(const struct catalog_edge *e, void *arg)
+{
+	struct showing *w = arg;
+	struct catalog_version v;
+	auto_free struct catalog_model *m = calloc(1, sizeof *m);
+	char *name = NULL;
+	int rc = m ? catalog_version_get(w->conn, e->version_id, &v) : -ENOMEM;
+	if (rc == 0)
+		rc = catalog_model_get(w->conn, v.model_id, m);
+	if (rc < 0)
+		return rc;
+	return asprintf(&name, "%s/v%u", m->path, v.number) < 0 ? -ENOMEM : add_input(w, name, catalog_how_name(e->how), false);
+}
+
+static int add_unknown(const char *text, const char *reason, void *arg) { return add_input(arg, strdup(text), reason, true); }
+
+static int read_inputs(struct showing *w, struct catalog_conn *conn, int64_t version_id)
+{
+	w->conn = conn;
+	int rc = catalog_lineage_list(conn, version_id, false, add_edge, w);
+	return rc < 0 ? rc : catalog_input_unknown_list(conn, version_id, add_unknown, w);
+}
+
 static int show_read(const struct version_info *v, void *arg)
 {
 	struct showing *w = arg;
 	struct catalog_conn *conn = NULL;
+	int rc = 0;
 	if (w->s->r && registry_read_begin(w->s->r, &conn) == 0) {
 		w->has_run = catalog_run_get(conn, v->v.run_id, &w->run) == 0;
 		catalog_about_get(conn, v->v.id, &w->about); /* there may be none */
 		read_digest(w, conn, &v->v);
+		rc = read_inputs(w, conn, v->v.id);
 	} else if (!w->s->r) {
 		read_drive_digest(w);
 	}
 	catalog_read_end(conn);
-	return show_known(v, w);
+	return rc < 0 ? rc : show_known(v, w);
 }
 
 static int show_version(struct showing *w, struct fault *f)
@@ -298,6 +377,11 @@ static int show_version(struct showing *w, struct fault *f)
 	if (w->has_run)
 		catalog_run_release(&w->run);
 	catalog_about_release(&w->about);
+	for (size_t i = 0; i < w->n_inputs; i++) {
+		free(w->inputs[i].name);
+		free(w->inputs[i].how);
+	}
+	free(w->inputs);
 	return rc;
 }
 
@@ -388,7 +472,7 @@ const struct command cmd_show = {
 	.args = "VERSION|MODEL",
 	.summary = "tell all that is known of a version or a model",
 	.help = "Of a version: state, times, author, message, the digest of its tree, what its metadata.json says (description, maintainer, source, labels,\n"
-		"parameters, metrics), the run that made it (command, directory, git commit, host, times, exit), links, and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
+		"parameters, metrics), the versions it was made from, the run that made it (command, directory, git commit, host, times, exit), links, and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
 		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"
 		"\n" HELP_TARGET
 		"\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"

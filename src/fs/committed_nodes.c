@@ -172,6 +172,7 @@ static int open_content(struct call *c, fuse_ino_t ino, struct fuse_file_info *f
 	r = registry_file_open(c->fs->registry, &f, &proto.fd, &c->fault);
 	if (r < 0)
 		return r;
+	registry_reading(c->fs->registry, f.version_id, &c->who);
 	if (may_be_small && small_file_remember(c->fs, ino, &f)) {
 		close(proto.fd);
 		small_file_opened(fi);
@@ -185,7 +186,10 @@ static int open_content(struct call *c, fuse_ino_t ino, struct fuse_file_info *f
 
 static int committed_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if ((fi->flags & O_ACCMODE) == O_RDONLY && !(fi->flags & O_TRUNC) && small_file_known(c->fs, ino)) {
+	int64_t version_id;
+
+	if ((fi->flags & O_ACCMODE) == O_RDONLY && !(fi->flags & O_TRUNC) && small_file_known(c->fs, ino, &version_id)) {
+		registry_reading(c->fs->registry, version_id, &c->who);
 		small_file_opened(fi);
 		return 0;
 	}

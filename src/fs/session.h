@@ -114,7 +114,7 @@ struct small_files {
 };
 int small_files_init(struct small_files *s); /* -ENOMEM */
 void small_files_release(struct small_files *s);
-bool small_file_known(struct fs *fs, fuse_ino_t ino);
+bool small_file_known(struct fs *fs, fuse_ino_t ino, int64_t *ret_version_id);
 /* A committed file whose content was just opened. False: it is not small. */
 bool small_file_remember(struct fs *fs, fuse_ino_t ino, const struct catalog_file *file);
 void small_file_opened(struct fuse_file_info *fi); /* what an OPEN is answered with */

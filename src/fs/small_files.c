@@ -54,11 +54,14 @@ static void keep(struct small_files *s, const struct small_file *f)
 	s->all[node_value(f->ino) % SMALL_ENTRIES] = *f;
 }
 
-bool small_file_known(struct fs *fs, fuse_ino_t ino)
+bool small_file_known(struct fs *fs, fuse_ino_t ino, int64_t *ret_version_id)
 {
 	struct small_file f;
+	bool known = find(&fs->small, ino, &f);
 
-	return find(&fs->small, ino, &f);
+	if (known)
+		*ret_version_id = f.version_id;
+	return known;
 }
 
 bool small_file_remember(struct fs *fs, fuse_ino_t ino, const struct catalog_file *file)

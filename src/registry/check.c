@@ -137,13 +137,14 @@ static int describe_files(const struct draft_tree *t, struct metadata_file **ret
 
 /* files NULL: the list is left out. */
 static int generate_record(struct commit_work *w, const struct catalog_model *m, const struct catalog_run *run, const struct metadata_file *files, size_t n,
-	struct buf *out)
+	char *const *inputs, unsigned n_inputs, struct buf *out)
 {
 	char version[16];
 	snprintf(version, sizeof version, "v%u", w->v.number);
 	struct metadata_record record = {.model = m->path, .version = version, .run_id = run->key, .command = run->command, .cwd = run->cwd, .user = run->user,
 		.host = run->host, .git_commit = run->git_commit, .git_dirty = run->git_dirty, .started_ns = run->started_ns ? run->started_ns : w->v.minted_ns,
-		.ended_ns = run->ended_ns ? run->ended_ns : time_now_ns(), .files = files, .n_files = n};
+		.ended_ns = run->ended_ns ? run->ended_ns : time_now_ns(), .files = files, .n_files = n,
+		.inputs = (const char *const *)inputs, .n_inputs = n_inputs};
 	return metadata_generate(&record, out);
 }
 
@@ -154,6 +155,8 @@ static int generate(struct commit_work *w, struct buf *out)
 	auto_free struct metadata_file *files = NULL;
 	auto_free char(*hex)[BLOB_HEX_SIZE] = NULL;
 	size_t n = 0;
+	char **inputs = NULL;
+	unsigned n_inputs = 0;
 	struct catalog_conn *conn = NULL;
 	run_wait_observed(w->r, w->v.run_id);
 	int rc = catalog_read_begin(w->r->catalog, &conn);
@@ -165,13 +168,18 @@ static int generate(struct commit_work *w, struct buf *out)
 	if (rc == 0)
 		rc = describe_files(&w->tree, &files, &hex, &n);
 	if (rc == 0)
-		rc = generate_record(w, &m, &run, files, n, out);
+		rc = lineage_names(w->r, &w->lineage, &inputs, &n_inputs);
+	if (rc == 0)
+		rc = generate_record(w, &m, &run, files, n, inputs, n_inputs, out);
 	if (rc == -EFBIG) { /* so many files that no reader would take it; the catalog lists them all the same */
 		buf_release(out);
 		*out = (struct buf)BUF_INIT(METADATA_SIZE_MAX);
-		rc = generate_record(w, &m, &run, NULL, 0, out);
+		rc = generate_record(w, &m, &run, NULL, 0, inputs, n_inputs, out);
 	}
 	catalog_run_release(&run);
+	for (unsigned i = 0; i < n_inputs; i++)
+		free(inputs[i]);
+	free(inputs);
 	return rc;
 }
 

@@ -16,6 +16,7 @@ static void work_release(struct commit_work *w)
 {
 	draft_tree_release(&w->tree);
 	metadata_release(&w->metadata);
+	lineage_release(&w->lineage);
 	free(w->items);
 	free(w->entries);
 	free(w->metrics);
@@ -118,6 +119,8 @@ static int commit_write(struct catalog_conn *conn, void *arg)
 		rc = choose_best(conn, w);
 	if (rc == 0)
 		rc = about_write(conn, w);
+	if (rc == 0)
+		rc = lineage_write(conn, w->v.id, &w->lineage);
 	sys_crash_point("commit.in-transaction");
 	return rc;
 }
@@ -322,6 +325,8 @@ static int prepare(struct commit_work *w)
 	if (rc == 0)
 		rc = draft_hash(w->d, &w->tree, w->f);
 	sys_crash_point("commit.hashed");
+	if (rc == 0)
+		rc = lineage_prepare(w->r, &w->v, &w->metadata, &w->lineage);
 	if (rc == 0 && !w->has_metadata)
 		rc = commit_write_metadata(w);
 	sys_crash_point("commit.metadata-written");

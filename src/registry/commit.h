@@ -2,7 +2,7 @@
 #ifndef REGISTRY_COMMIT_H
 #define REGISTRY_COMMIT_H
 
-#include "registry.h"
+#include "lineage.h"
 
 #define METADATA_NAME "metadata.json"
 #define PROCESS_NAME "process.json"
@@ -25,6 +25,7 @@ struct commit_work {
 	struct catalog_metric *metrics;
 	size_t n_metrics;
 	struct blob_id digest; /* of the whole tree */
+	struct lineage lineage;
 };
 
 /* metadata.json, torn files: fills metadata, has_metadata. For each file as it is scanned, then for what no file was opened for. */

@@ -2,7 +2,7 @@
  *
  * The state first, and durably where there is something to lose, then the tree: after a death in between the next mount removes the tree; never does a draft
  * come back with half of its files. */
-#include "registry.h"
+#include "lineage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,6 +59,8 @@ static int discard_frozen(struct registry *r, const struct catalog_version *v, s
 		rc = draft_is_empty(d, &empty);
 	if (rc == 0 && (names || !empty))
 		return refuse(f, VERDICT_NOT_EMPTY, "%s is not empty", label);
+	if (rc == 0 && !(flags & ONLY_IF_EMPTY))
+		lineage_keep(r, v, d); /* an experiment is never forgotten */
 	if (rc == 0)
 		rc = catalog_write(r->catalog, !(flags & ONLY_IF_EMPTY), discard_write, &id);
 	if (rc == -ESTALE)

@@ -278,6 +278,17 @@ void live_joined(struct live *l, const struct registry_actor *who)
 		run_observe(t->r, l->run_id, c.self, who->uid, who->gid, false);
 }
 
+unsigned live_holders(struct live *l, struct caller_process *out, unsigned max)
+{
+	SCOPED_LOCK(&l->table->mutex);
+	unsigned n = 0;
+	while (n < l->n_chain && n <= l->holder && n < max) {
+		out[n] = l->chain[n];
+		n++;
+	}
+	return n;
+}
+
 /* ---- latest ---- */
 
 /* Is the caller in the draft's run? Then *ret_distance tells how near (0: the same run id, or the holder itself). */

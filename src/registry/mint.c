@@ -257,4 +257,5 @@ void registry_draft_joined(struct registry *r, int64_t version_id, const struct 
 	auto_live struct live *l = live_find(r->live, version_id);
 	if (l)
 		live_joined(l, who);
+	readers_wrote(r->readers, version_id, who);
 }

@@ -14,6 +14,7 @@
 
 struct live_table;
 struct observer;
+struct readers;
 
 struct registry {
 	char *path, *mountpoint; /* mountpoint: NULL unless we serve one */
@@ -29,6 +30,7 @@ struct registry {
 	struct workq *jobs;    /* automatic commits, removal of big trees */
 	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
+	struct readers *readers; /* NULL unless we serve and may write */
 	int64_t mount_id;   /* 0: no daemon */
 	int mount_fd;       /* flock on run/<mount_id> */
 	char host[CATALOG_NAME_MAX], boot_id[40];
@@ -87,6 +89,8 @@ bool live_any(struct live_table *t, int64_t model_id); /* cheap: is there any dr
 int live_adopt(struct live_table *t, const struct catalog_version *v, struct live **ret);
 /* Committed or discarded: forgotten. */
 void live_remove(struct live_table *t, int64_t version_id);
+/* Those who hold or held the draft: the process that minted it, up to its present holder; at most max. */
+unsigned live_holders(struct live *l, struct caller_process *out, unsigned max);
 void live_joined(struct live *l, const struct registry_actor *who);
 void live_quiet(struct live_table *t, int64_t version_id); /* its last open file was closed */
 bool live_run_alive(struct live *l);
@@ -108,6 +112,12 @@ void run_wait_observed(struct registry *r, int64_t run_id); /* what was asked of
 /* Text of a chain and back; at most max processes. */
 int run_chain_text(const struct caller *c, struct buf *out);
 unsigned run_chain_parse(const char *text, struct caller_process *out, unsigned max);
+
+/* ---- readers.c: who read which version, who wrote which draft ---- */
+int readers_new(struct registry *r, struct readers **ret);
+void readers_free(struct readers *rs);  /* what waits is written. NULL is fine */
+void readers_flush(struct readers *rs); /* what was seen before is in the catalog. NULL is fine */
+void readers_wrote(struct readers *rs, int64_t version_id, const struct registry_actor *who);
 
 /* ---- commit.c ---- */
 /* For recovery, after the commit or discard of a version: removes its staging tree and seals its blobs. */

@@ -1,5 +1,6 @@
 /* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason. Section 4 of the design. */
 #include "live.h"
+#include "lineage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -68,6 +69,7 @@ static int act(struct registry *r, struct live *l, const struct run_end *end, co
 	case SETTLE_KEEP:
 		break;
 	}
+	lineage_keep(r, &(struct catalog_version){.id = l->version_id, .model_id = l->model_id, .number = l->number, .run_id = l->run_id}, l->draft);
 	version_reason(r, l->version_id, s->reason, not_seen(end)); /* what an earlier daemon found out stands */
 	log_info(r->log, "draft %lld stays: %s", (long long)l->version_id, s->reason);
 	return 0;

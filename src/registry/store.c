@@ -471,6 +471,8 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 		rc = open_rooms(r, f);
 	if (rc == 0 && o->serve && !o->read_only)
 		rc = announce_mount(r, o->mountpoint, f);
+	if (rc == 0 && o->serve && !o->read_only && (rc = readers_new(r, &r->readers)) < 0)
+		refuse_system(f, rc, "cannot open the store %s", o->path);
 	if (rc < 0) {
 		if (f && !f->error)
 			refuse_system(f, rc, "cannot open the store %s", o->path);
@@ -493,6 +495,8 @@ void registry_close(struct registry *r)
 	workq_free(r->jobs);
 	workq_free(r->tidying); /* after them: they give it work */
 	observer_free(r->observer);
+	readers_free(r->readers);
+	r->readers = NULL;
 	if (r->live)
 		live_table_free(r->live);
 	r->live = NULL;
