@@ -359,7 +359,10 @@ static int record_version(struct reading *d, uint32_t number)
 		rc = add_run(d, &run_id);
 	if (rc < 0)
 		return rc;
-	if (read_metrics(mv->metrics, &md) < 0)
+	rc = read_metrics(mv->metrics, &md);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0)
 		return refuse(d->f, VERDICT_BAD_METADATA, "%s: its metrics are not what metrics can be", d->label);
 	struct catalog_version v = {.model_id = d->model.id, .number = number, .minted_ns = mv->minted_ns ? mv->minted_ns : mv->committed_ns, .uid = d->im->who.uid,
 		.gid = d->im->who.gid, .mode = mv->mode & 03777, .run_id = run_id};

@@ -10,10 +10,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- is it open? ---- */
 
 #define HOLDERS_PIECE 50000
+#define USE_TRIES 15
+#define USE_PAUSE_NS (20 * 1000000L)
 
 struct holders { int64_t version_id, blob, last; unsigned n; bool others; };
 
@@ -85,6 +88,17 @@ static bool is_used(struct registry *r, const struct blob_id *id)
 	return fd >= 0 && sys_probe_users(fd) == -EBUSY;
 }
 
+/* What a commit leaves to tidy is open for a moment, here or in the daemon, and the kernel drops a closed file a little after its close. */
+static bool stays_used(struct registry *r, const struct blob_id *id)
+{
+	for (int i = 0; i < USE_TRIES; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = USE_PAUSE_NS}, NULL);
+		if (!is_used(r, id))
+			return false;
+	}
+	return true;
+}
+
 static int check_unused(struct registry *r, const struct catalog_version *v, const char *label, struct fault *f)
 {
 	__attribute__((cleanup(contents_release))) struct contents c = {0};
@@ -94,7 +108,7 @@ static int check_unused(struct registry *r, const struct catalog_version *v, con
 		if (!is_used(r, &c.v[i].id))
 			continue;
 		rc = is_shared(r, v->id, &c.v[i].id, &shared);
-		if (rc == 0 && !shared)
+		if (rc == 0 && !shared && stays_used(r, &c.v[i].id))
 			return refuse(f, VERDICT_BUSY, "%s is in use: a process has %s open or mapped (--force retires it all the same)", label, c.v[i].path);
 	}
 	return rc < 0 ? refuse_system(f, rc, "the files of %s cannot be looked at", label) : 0;

@@ -27,7 +27,7 @@ class Story:
         self.house, self.options = house, options
         self.disk = Disk(house.folder / "power", SIZE)
         self.noted = 0
-        self.commits, self.aliases, self.discards, self.synced = {}, [], {}, []  # see the methods
+        self.commits, self.aliases, self.discards, self.retired, self.synced = {}, [], {}, {}, []  # see the methods
         self.contents = {}  # version: its files
         house.undo.append(self.disk.stop)
         self.disk.start()
@@ -48,11 +48,21 @@ class Story:
         done(binary(), "init", self.disk.top / "store")
         self.drive = Drive(self.house, self.disk.top / "store", self.house.folder / "drive", self.options)
         self.house.drives.append(self.drive)
-        os.environ["MINTFS_MARKS"] = str(self.disk.marks)  # for the daemon
-        try:
+        with self.marking():
             self.drive.mount()
+
+    @contextlib.contextmanager
+    def marking(self):
+        """What is started meanwhile tells of its crash points."""
+        os.environ["MINTFS_MARKS"] = str(self.disk.marks)
+        try:
+            yield
         finally:
             del os.environ["MINTFS_MARKS"]
+
+    def command(self, *argv):
+        with self.marking():
+            mintfs(*argv)
 
     def mint(self, model=MODEL, name="next"):
         where = self.drive.model(model)
@@ -84,7 +94,20 @@ class Story:
 
     def discard(self, version):
         with self.told("discard " + version) as self.discards[version]:
-            mintfs("discard", "--force" if "--force" in mintfs("discard", "--help").stdout else "--yes", self.drive / version, check=True)
+            self.command("discard", "--force", self.drive / version)
+
+    def retire(self, version):
+        with self.told("retire " + version) as self.retired[version]:
+            self.command("retire", self.drive / version)
+
+    def import_again(self, version, bundle):
+        """A bundle of a version that was retired since, and its contents freed, comes in under the next number."""
+        model = os.path.dirname(version)
+        before = set(os.listdir(self.drive / model))
+        with self.told("import " + version) as when:
+            self.command("import", "--renumber", "--store", self.drive.store, bundle)
+        new, = [n for n in set(os.listdir(self.drive / model)) - before if n[1:].isdigit()]
+        self.commits[f"{model}/{new}"], self.contents[f"{model}/{new}"] = when, self.contents[version]
 
     def tell(self, chapters, before_end=lambda: None):
         self.mount()
@@ -109,6 +132,15 @@ class Story:
                 self.alias("production", here, lambda: run("ln", "-sfn", here, top / "production"))
             self.alias("canary", here, lambda: os.symlink(here, top / "canary"))
             self.alias("canary", None, lambda: os.unlink(top / "canary"))
+            old = self.mint()
+            self.fill(old, {"model.pth": b"old and soon of no use %d" % n * 300, "same.bin": weights})
+            self.commit(old)
+            bundle = self.house.folder / f"bundle{n}.tar"
+            mintfs("export", self.drive / old, "-o", bundle)
+            self.retire(old)
+            with self.told("gc"):
+                self.command("gc", "--grace", "0", self.drive.store)
+            self.import_again(old, bundle)
             left = self.mint()
             self.fill(left, {"checkpoint_epoch_1.pth": b"half of a training", "more": b"m" * 5000}, sync=["checkpoint_epoch_1.pth"])
         before_end()
@@ -183,7 +215,10 @@ class AfterTheCut:
     def claims(self, drive):
         for version, (begun, acknowledged) in self.story.commits.items():
             state = attr(drive / version, "state")
-            if acknowledged <= self.noted:
+            retired = self.story.retired.get(version, [self.noted + 1] * 2)
+            if retired[0] <= self.noted:
+                assert (state is None or retired[1] > self.noted) and state in (None, "committed"), f"{version} was retired, and is {state}"
+            elif acknowledged <= self.noted:
                 assert state == "committed", f"{version} was acknowledged, and is {state}"
             elif self.noted < begun:
                 assert state != "committed", f"{version} is committed before it was asked for"
@@ -230,9 +265,11 @@ class AfterTheCut:
         os.mkdir(where / "next")
         new = max(int(n[1:]) for n in os.listdir(where) if n[0] == "v" and n[1:].isdigit())
         assert new > max(used, default=0), "a number was used twice"
-        write(where / f"v{new}" / "model.pth", b"weights 1" * 500)
+        again = {"model.pth": b"weights 1" * 500, "freed.bin": b"old and soon of no use 1" * 300}  # known contents, one perhaps freed
+        for name, data in again.items():
+            write(where / f"v{new}" / name, data)
         commit(where / f"v{new}")
-        assert read(where / f"v{new}" / "model.pth") == b"weights 1" * 500
+        assert {name: read(where / f"v{new}" / name) for name in again} == again
         for n in os.listdir(where):
             if n[0] == "v" and attr(where / n, "state") == "draft" and any(os.path.isfile(p) for p in (where / n).rglob("*")):
                 before = {p: sha256(read(p)) for p in (where / n).rglob("*") if p.is_file()}

@@ -10,6 +10,8 @@ int main(void) { return 77; /* needs injected faults */ }
 #else
 #include "alloc_faults.h"
 
+#include <mintfs/bundle.h>
+
 #define CALLS_MAX 3000
 #define KEPT_MAX 4096
 
@@ -18,7 +20,7 @@ struct walk {
 	struct fault f;
 	int64_t model, product, id; /* the last: of what prepare made */
 	uint32_t number;     /* the newest number that is certainly taken */
-	int turn;
+	int turn, bundle;    /* the second: a descriptor, from the first export on */
 	char name[64], text[64];
 	struct { int64_t id; char text[64]; } kept[KEPT_MAX]; /* committed: to be read at the end */
 	int n_kept;
@@ -31,6 +33,7 @@ struct operation {
 	void (*is_old)(struct walk *w); /* it failed: nothing happened. NULL: it changes nothing */
 	void (*is_new)(struct walk *w); /* it worked */
 	bool silent;                    /* its errors carry no sentence (registry.h) */
+	int limit;                      /* of the calls that are tried, where each try makes it longer; 0: all */
 };
 
 static int count_descriptors(void)
@@ -305,23 +308,150 @@ static void store_is_open(struct walk *w)
 	assert_int_equal(discard_act(w), 0); /* else each opening would have one more to take over */
 }
 
+/* ---- retire, gc ---- */
+
+static void commit_prepare(struct walk *w)
+{
+	fresh_draft(w);
+	commit_ok(w->x, w->id);
+}
+
+static int retire_act(struct walk *w)
+{
+	struct registry_retire how = {.message = "no more"};
+	return registry_retire(w->x->r, &w->x->me, w->id, &how, &w->f);
+}
+
+static void still_committed(struct walk *w)
+{
+	assert_int_equal(get(w->x, w->id).state, CATALOG_COMMITTED);
+	assert_content(w->x, w->id, "model.pth", w->text);
+}
+
+static void is_retired(struct walk *w) { assert_int_equal(get(w->x, w->id).state, CATALOG_RETIRED); }
+
+static void retire_prepare(struct walk *w)
+{
+	commit_prepare(w);
+	assert_int_equal(retire_act(w), 0);
+}
+
+static int gc_act(struct walk *w)
+{
+	struct registry_gc how = {.grace_ns = 0};
+	struct registry_gc_result result;
+	return registry_gc(w->x->r, &how, &result, &w->f);
+}
+
+/* What it freed can be stored again, and everything else is there. */
+static void store_again(struct walk *w)
+{
+	char text[sizeof w->text];
+	strcpy(text, w->text);
+	struct catalog_version v = mint(w->x, w->model, "next");
+	w->id = v.id;
+	w->number = v.number;
+	put_text(w, "model.pth", text);
+	registry_settle(w->x->r);
+	commit_ok(w->x, w->id);
+	assert_content(w->x, w->id, "model.pth", text);
+	assert_content(w->x, w->kept[0].id, "model.pth", w->kept[0].text);
+	assert_int_equal(retire_act(w), 0); /* else each sweep would have more to look through */
+}
+
+/* ---- bundles ---- */
+
+static int export_to(struct walk *w, const char *path, struct fault *f)
+{
+	static struct registry_ref ref; /* large */
+	memset(&ref, 0, sizeof ref);
+	struct bundle_export what = {.refs = &ref, .n_refs = 1, .program = "a test"};
+	struct bundle_totals totals;
+	int rc = registry_resolve(w->x->r, path, &ref, f);
+	if (rc < 0)
+		return rc;
+	int fd = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
+	if (fd < 0)
+		fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	assert_true(fd >= 0);
+	rc = bundle_export(w->x->r, &what, fd, &totals, f);
+	if (w->bundle > 0)
+		close(w->bundle);
+	w->bundle = fd;
+	return rc;
+}
+
+static int export_act(struct walk *w) { return export_to(w, "product/P001_all/mlstm/v1", &w->f); }
+
+/* A version that has become a bundle, and whose contents are freed: all of it has to come in again. */
+static void bundle_prepare(struct walk *w)
+{
+	char path[96];
+	commit_prepare(w);
+	snprintf(path, sizeof path, "product/P001_all/mlstm/v%u", w->number);
+	assert_int_equal(export_to(w, path, NULL), 0);
+	assert_int_equal(retire_act(w), 0);
+	assert_int_equal(gc_act(w), 0);
+}
+
+static int import_act(struct walk *w)
+{
+	struct bundle_import how = {.renumber = true};
+	struct registry_import_totals totals = {0};
+	assert_int_equal(lseek(w->bundle, 0, SEEK_SET), 0);
+	int rc = bundle_import(w->x->r, &w->x->me, &how, w->bundle, &totals, &w->f);
+	if (rc == 0)
+		assert_int_equal(totals.versions, 1);
+	return rc;
+}
+
+static int find_number(struct walk *w, uint32_t number, struct catalog_version *ret)
+{
+	struct catalog_conn *conn;
+	assert_int_equal(registry_read_begin(w->x->r, &conn), 0);
+	int rc = catalog_version_find(conn, w->model, number, ret);
+	catalog_read_end(conn);
+	return rc;
+}
+
+static void not_imported(struct walk *w)
+{
+	struct catalog_version v;
+	assert_int_equal(find_number(w, w->number + 1, &v), -ENOENT);
+}
+
+static void is_imported(struct walk *w)
+{
+	struct catalog_version v;
+	assert_int_equal(find_number(w, w->number + 1, &v), 0);
+	assert_int_equal(v.state, CATALOG_COMMITTED);
+	w->id = v.id;
+	w->number = v.number;
+	assert_content(w->x, v.id, "model.pth", w->text);
+	keep(w);
+}
+
 static const struct operation operations[] = {
-	{"mint", mint_prepare, mint_act, NULL, mint_is_new, false},
-	{"commit", fresh_draft, commit_act, draft_is_whole, commit_is_new, false},
-	{"commit with the trainer's metadata.json", own_metadata_prepare, commit_act, draft_is_whole, commit_is_new, false},
-	{"discard", fresh_draft, discard_act, draft_is_whole, discard_is_new, false},
-	{"set an alias", alias_none, alias_act, leads_nowhere, leads_to_2, false},
-	{"move an alias", alias_at_1, alias_act, leads_to_1, leads_to_2, false},
-	{"drop an alias", alias_at_1, drop_act, leads_to_1, leads_nowhere, false},
-	{"rename an alias", alias_at_1, rename_act, not_renamed, renamed, false},
-	{"make a directory", dir_name, dir_act, dir_is_gone, dir_is_there, false},
-	{"remove a directory", dir_made, dir_remove_act, dir_is_there, dir_is_gone, false},
-	{"change a directory", dir_made, dir_set_act, NULL, dir_is_there, true},
-	{"versions.json", nothing, json_act, NULL, nothing, true},
-	{"resolve a path", nothing, resolve_act, NULL, nothing, false},
-	{"read a file", nothing, read_act, NULL, nothing, false},
-	{"tell the attributes", nothing, attrs_act, NULL, nothing, true},
-	{"open the store", store_shut, open_act, still_shut, store_is_open, false},
+	{"gc", retire_prepare, gc_act, is_retired, store_again, false, 60}, /* first, while there is little to look through */
+	{"mint", mint_prepare, mint_act, NULL, mint_is_new, false, 0},
+	{"commit", fresh_draft, commit_act, draft_is_whole, commit_is_new, false, 0},
+	{"commit with the trainer's metadata.json", own_metadata_prepare, commit_act, draft_is_whole, commit_is_new, false, 0},
+	{"discard", fresh_draft, discard_act, draft_is_whole, discard_is_new, false, 0},
+	{"set an alias", alias_none, alias_act, leads_nowhere, leads_to_2, false, 0},
+	{"move an alias", alias_at_1, alias_act, leads_to_1, leads_to_2, false, 0},
+	{"drop an alias", alias_at_1, drop_act, leads_to_1, leads_nowhere, false, 0},
+	{"rename an alias", alias_at_1, rename_act, not_renamed, renamed, false, 0},
+	{"make a directory", dir_name, dir_act, dir_is_gone, dir_is_there, false, 0},
+	{"remove a directory", dir_made, dir_remove_act, dir_is_there, dir_is_gone, false, 0},
+	{"change a directory", dir_made, dir_set_act, NULL, dir_is_there, true, 0},
+	{"retire", commit_prepare, retire_act, still_committed, is_retired, false, 0},
+	{"export", nothing, export_act, NULL, nothing, false, 0},
+	{"import", bundle_prepare, import_act, not_imported, is_imported, false, 0},
+	{"versions.json", nothing, json_act, NULL, nothing, true, 0},
+	{"resolve a path", nothing, resolve_act, NULL, nothing, false, 0},
+	{"read a file", nothing, read_act, NULL, nothing, false, 0},
+	{"tell the attributes", nothing, attrs_act, NULL, nothing, true, 0},
+	{"open the store", store_shut, open_act, still_shut, store_is_open, false, 0},
 };
 
 static const struct kind { const char *call; int errors[8]; } kinds[] = {
@@ -387,7 +517,7 @@ static void walk_through(struct walk *w, const struct operation *o, const struct
 		n_errors++;
 	one(w, o, k, CALLS_MAX, EIO); /* warms what is kept: statements, connections */
 	int before = count_descriptors();
-	for (int n = 1; hits >= n - 1; n++) {
+	for (int n = 1; hits >= n - 1 && (!o->limit || n <= o->limit); n++) {
 		assert_true(n < CALLS_MAX);
 		for (int e = all ? 0 : n % n_errors; e < (all ? n_errors : n % n_errors + 1); e++) {
 			hits = one(w, o, k, n, k->errors[e]);
@@ -417,6 +547,7 @@ static void each_fault(void **state, const struct kind *k)
 	for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
 		walk_through(w, &operations[i], k);
 	everything_is_there(w);
+	close(w->bundle);
 }
 
 static void test_each_system_call_fails_once_and_nothing_is_half_made(void **state) { each_fault(state, &kinds[0]); }
