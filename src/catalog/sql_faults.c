@@ -23,6 +23,8 @@ static sqlite3_file *real(sqlite3_file *f) { return ((struct file *)f)->real; }
 static int fault(int code)
 {
 	int error = sys_fault_point("sql_io");
+	if (error)
+		errno = -error; /* which SQLite asks for: xGetLastError */
 	return error == 0 ? SQLITE_OK : error == -ENOSPC || error == -EDQUOT ? SQLITE_FULL : error == -ENOMEM ? SQLITE_IOERR_NOMEM : code;
 }
 

@@ -5,6 +5,7 @@ opened again, and each claim of the story is held against it: what was acknowled
 begun and not acknowledged is there wholly or not at all; what was not begun is not there."""
 import contextlib
 import errno
+import functools
 import json
 import os
 import random
@@ -190,14 +191,13 @@ class AfterTheCut:
         done("mount", "-o", "loop,nodiscard", self.image, self.top)
         try:
             drive = Drive(self.story.house, self.top / "store", self.at, self.story.options)
-            self.fsck("before it is mounted", repaired=False)
             drive.mount()
             try:
                 self.claims(drive)
                 self.goes_on(drive)
             finally:
                 drive.close()
-            self.fsck("at the end")
+            self.fsck()
             with contextlib.closing(sqlite3.connect(self.top / "store/catalog.db")) as db:
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         finally:
@@ -206,11 +206,12 @@ class AfterTheCut:
                     break
                 time.sleep(0.02)
 
-    def fsck(self, when, repaired=True):
-        if not has_fsck():
-            return
-        r = run(binary(), "fsck", "--store", self.top / "store", check=False)
-        assert r.returncode == 0, f"fsck {when}: {r.stdout}{r.stderr}"
+    def fsck(self):
+        """After a gc, which takes what a commit that the cut met had put into the store already."""
+        run(binary(), "gc", "--grace", "0", self.top / "store")
+        if has_fsck():
+            r = run(binary(), "fsck", "--verify", self.top / "store", check=False)
+            assert r.returncode == 0, f"fsck: {r.stdout}{r.stderr}"
 
     def claims(self, drive):
         for version, (begun, acknowledged) in self.story.commits.items():
@@ -282,6 +283,7 @@ class AfterTheCut:
         assert not (top / "lost+found").exists() or not os.listdir(top / "lost+found"), "something was set aside"
 
 
+@functools.cache
 def has_fsck():
     return subprocess.run([binary(), "help", "fsck"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_env()).returncode == 0
 
