@@ -58,8 +58,9 @@ int caller_process_of(pid_t tid, struct caller_process *ret);
 
 /* Does thread tid wait in mkdir or mkdirat of a path whose last component is `name`? (In mkdir("latest/sub") the lookup of `latest` is no different
  * from any other.) Reads /proc/<tid>/syscall; while it says "running", tries again for at most about 2 ms. false where it cannot be read (foreign
- * user without CAP_SYS_PTRACE, strict Yama, io_uring, 32-bit callers). A path that cannot be read counts as ending in `name`. */
-bool caller_in_mkdir(pid_t tid, const char *name);
+ * user without CAP_SYS_PTRACE, strict Yama, io_uring, 32-bit callers). A path that cannot be read, or whose memory does not answer within 0.2 s, counts as ending in
+ * `name`. */
+bool caller_in_mkdir(struct caller_cache *cache, pid_t tid, const char *name);
 
 /* What is known of a process for the record of a run. All owned by the struct. */
 struct caller_details {

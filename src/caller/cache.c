@@ -22,6 +22,7 @@ struct slot {
 };
 
 struct caller_cache {
+	struct peek_limit *peeks; /* fixed */
 	pthread_mutex_t lock;
 	struct slot slots[SLOTS];
 };
@@ -29,8 +30,14 @@ struct caller_cache {
 struct caller_cache *caller_cache_new(void)
 {
 	struct caller_cache *cache = calloc(1, sizeof *cache);
-	if (cache)
-		pthread_mutex_init(&cache->lock, NULL);
+	if (!cache)
+		return NULL;
+	cache->peeks = peek_limit_new();
+	if (!cache->peeks) {
+		free(cache);
+		return NULL;
+	}
+	pthread_mutex_init(&cache->lock, NULL);
 	return cache;
 }
 
@@ -38,6 +45,7 @@ void caller_cache_free(struct caller_cache *cache)
 {
 	if (!cache)
 		return;
+	peek_limit_put(cache->peeks);
 	pthread_mutex_destroy(&cache->lock);
 	free(cache);
 }
@@ -74,3 +82,5 @@ void caller_cache_identify(struct caller_cache *cache, pid_t tid, uid_t uid, gid
 	SCOPED_LOCK(&cache->lock);
 	cache->slots[(unsigned)tid % SLOTS] = (struct slot){tid, now, st, *c};
 }
+
+bool caller_in_mkdir(struct caller_cache *cache, pid_t tid, const char *name) { return proc_in_mkdir(cache->peeks, tid, name); }

@@ -19,7 +19,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
 
 /* Jobs of clusters carry some 4 to 30 KiB of environment; a Kubernetes pod 250 bytes more for each service of its
  * namespace, which at a thousand services makes 256 KiB. What stands behind that is not looked at: a reader must not
@@ -196,28 +195,10 @@ bool caller_alive(struct caller_process p)
 	return p.pid > 0 && proc_stat(p.pid, &st) == 0 && st.start == p.start && !proc_ended(&st);
 }
 
-/* The path of a mkdir under way, as the caller keeps it: page by page, since the one behind its end may not be there. */
-static ssize_t read_path(pid_t tid, uint64_t address, char out[PATH_MAX])
-{
-	size_t len = 0, page = (size_t)sysconf(_SC_PAGESIZE);
-	while (len < PATH_MAX) {
-		size_t want = page - (size_t)((address + len) % page);
-		struct iovec to = {out + len, want < PATH_MAX - len ? want : PATH_MAX - len}, from = {(void *)(uintptr_t)(address + len), to.iov_len};
-		ssize_t n = process_vm_readv(tid, &to, 1, &from, 1, 0);
-		if (n <= 0)
-			return n < 0 ? -errno : -EFAULT;
-		const char *end = memchr(out + len, '\0', (size_t)n);
-		if (end)
-			return end - out;
-		len += (size_t)n;
-	}
-	return -ENAMETOOLONG;
-}
-
-static bool path_ends_in(pid_t tid, uint64_t address, const char *name)
+static bool path_ends_in(struct peek_limit *limit, pid_t tid, uint64_t address, const char *name)
 {
 	char path[PATH_MAX];
-	ssize_t len = read_path(tid, address, path);
+	ssize_t len = peek_path(limit, tid, address, path);
 	if (len < 0)
 		return true;
 	while (len > 0 && path[len - 1] == '/')
@@ -228,7 +209,7 @@ static bool path_ends_in(pid_t tid, uint64_t address, const char *name)
 
 /* The thread has sent us its request and is about to fall asleep. On a second core that takes microseconds; where it
  * must first be taken off the only core, giving the core away is what helps, hence the nap. */
-bool caller_in_mkdir(pid_t tid, const char *name)
+bool proc_in_mkdir(struct peek_limit *limit, pid_t tid, const char *name)
 {
 	char path[32], text[256];
 	if (tid <= 0)
@@ -244,7 +225,7 @@ bool caller_in_mkdir(pid_t tid, const char *name)
 		uint64_t address;
 		enum proc_call call = proc_parse_syscall(text, &address);
 		if (call != PROC_CALL_RUNNING)
-			return call == PROC_CALL_MKDIR && path_ends_in(tid, address, name);
+			return call == PROC_CALL_MKDIR && path_ends_in(limit, tid, address, name);
 		int64_t now = time_monotonic_ns();
 		if (!until)
 			until = now + RUNNING_WAIT_NS;

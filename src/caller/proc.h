@@ -5,6 +5,7 @@
 #ifndef MINTFS_CALLER_PROC_H
 #define MINTFS_CALLER_PROC_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,6 +49,14 @@ enum proc_call proc_parse_syscall(const char *text, uint64_t *ret_path /* of MKD
 int proc_stat(pid_t pid, struct proc_stat *ret);
 /* Has the whole process ended? A leader that has left its other threads behind is a zombie too, and goes on. */
 bool proc_ended(const struct proc_stat *st);
+
+/* peek.c: the path that a caller keeps at this address of his memory. Returns its length (out is not NUL-terminated), or -errno; -ETIMEDOUT where his memory does not
+ * answer, -EAGAIN where too many of such still wait. */
+struct peek_limit;
+struct peek_limit *peek_limit_new(void); /* NULL: no memory */
+void peek_limit_put(struct peek_limit *l); /* it lives on while a look is under way. NULL is fine */
+ssize_t peek_path(struct peek_limit *limit, pid_t tid, uint64_t address, char out[PATH_MAX]);
+bool proc_in_mkdir(struct peek_limit *limit, pid_t tid, const char *name); /* identify.c: as caller_in_mkdir */
 
 /* The wait status of a process that has ended and waits to be reaped. -ESRCH: it is no zombie, or is gone; -EACCES: the
  * kernel does not tell us. */

@@ -41,7 +41,7 @@ int registry_best(struct registry *r, int64_t model_id, uint32_t *ret_number)
 /* The kernel answers mkdir with EEXIST by itself once a lookup has found the name: so who is in mkdir does not find it, unless refused for good reason. */
 static int find_latest(struct registry *r, int64_t model_id, const struct registry_actor *who, uint32_t *ret_number)
 {
-	if (who->tid == 0 || !caller_in_mkdir(who->tid, "latest"))
+	if (who->tid == 0 || !caller_in_mkdir(r->callers, who->tid, "latest"))
 		return registry_latest(r, model_id, who, ret_number);
 	struct caller c;
 	if (!live_any(r->live, model_id))

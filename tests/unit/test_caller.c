@@ -112,6 +112,15 @@ static void test_thread_is_known_as_its_process(void **state)
 		close(pipes[i]);
 }
 
+static bool in_mkdir(pid_t tid, const char *name)
+{
+	struct caller_cache *cache = caller_cache_new();
+	assert_non_null(cache);
+	bool is = caller_in_mkdir(cache, tid, name);
+	caller_cache_free(cache);
+	return is;
+}
+
 static void test_caller_that_cannot_be_seen_is_nobody(void **state)
 {
 	static const pid_t unseen[] = {0, -1, 0x3fffffff};
@@ -127,7 +136,7 @@ static void test_caller_that_cannot_be_seen_is_nobody(void **state)
 		assert_int_equal(c.gid, 6);
 		assert_int_equal(caller_process_of(unseen[i], &p), -ESRCH);
 		assert_int_equal(p.pid, 77);
-		assert_false(caller_in_mkdir(unseen[i], "a"));
+		assert_false(in_mkdir(unseen[i], "a"));
 	}
 	assert_false(caller_same((struct caller_process){0, 0}, (struct caller_process){0, 0}));
 }
@@ -285,9 +294,9 @@ static void test_mkdir_is_seen_in_a_thread_that_waits_in_it(void **state)
 #ifdef SYS_mkdir
 		is_mkdir = is_mkdir || info.entry.nr == SYS_mkdir;
 #endif
-		assert_int_equal(caller_in_mkdir(child.pid, "a"), is_mkdir);
-		assert_false(caller_in_mkdir(child.pid, "nonexistent")); /* on the way to what is made */
-		assert_false(caller_in_mkdir(child.pid, "t/a"));
+		assert_int_equal(in_mkdir(child.pid, "a"), is_mkdir);
+		assert_false(in_mkdir(child.pid, "nonexistent")); /* on the way to what is made */
+		assert_false(in_mkdir(child.pid, "t/a"));
 		mkdirs += is_mkdir;
 		others += info.entry.nr == SYS_symlinkat || info.entry.nr == SYS_openat;
 	}
@@ -304,12 +313,12 @@ static void test_mkdir_is_not_seen_in_a_process_that_waits_in_read_or_is_a_zombi
 {
 	struct child child = child_exiting(0);
 	WAIT_FOR(state_of(child.pid) == 'S');
-	assert_false(caller_in_mkdir(child.pid, "a"));
+	assert_false(in_mkdir(child.pid, "a"));
 	child_go(&child);
 	child_wait_zombie(&child);
-	assert_false(caller_in_mkdir(child.pid, "a"));
+	assert_false(in_mkdir(child.pid, "a"));
 	child_reap(&child);
-	assert_false(caller_in_mkdir(child.pid, "a"));
+	assert_false(in_mkdir(child.pid, "a"));
 }
 
 static void test_mkdir_is_not_waited_for_in_a_process_that_runs_on(void **state)
@@ -321,7 +330,7 @@ static void test_mkdir_is_not_waited_for_in_a_process_that_runs_on(void **state)
 			;
 	WAIT_FOR(state_of(child.pid) == 'R');
 	int64_t begin = clock_ms();
-	assert_false(caller_in_mkdir(child.pid, "a"));
+	assert_false(in_mkdir(child.pid, "a"));
 	assert_true(clock_ms() - begin < 1000); /* 2 ms, and what a busy machine adds */
 	child_kill(&child);
 }
