@@ -136,8 +136,8 @@ static const struct process_node *in_cycle(const struct draft_spec *s, const boo
 
 static int order_nodes(const struct document *d, struct draft_spec *s)
 {
-	auto_free bool *placed = calloc(s->n_nodes, sizeof *placed);
-	s->spec.order = calloc(s->n_nodes, sizeof *s->spec.order);
+	auto_free bool *placed = calloc((size_t)s->n_nodes + 1, sizeof *placed);
+	s->spec.order = calloc((size_t)s->n_nodes + 1, sizeof *s->spec.order);
 	if (!placed || !s->spec.order)
 		return fault_set(d->f, ENOMEM, "%s: not enough memory", d->name);
 	for (unsigned n = 0; n < s->n_nodes; n++) {

@@ -171,11 +171,20 @@ static int find_version(struct registry *r, int64_t version_id, struct catalog_v
 	return rc < 0 ? rc : catalog_version_get(conn, version_id, v);
 }
 
-static int check_right(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, const char *label, struct fault *f)
+static bool is_aliased(struct registry *r, const struct catalog_version *v)
+{
+	struct leading l = {.number = v->number};
+	auto_read struct catalog_conn *conn = NULL;
+	return catalog_read_begin(r->catalog, &conn) == 0 && catalog_alias_list(conn, v->model_id, 0, find_leading, &l) > 0;
+}
+
+/* By force aliases are dropped, which not everybody may who made a version. */
+static int check_right(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, bool force, const char *label, struct fault *f)
 {
 	char what[VERSION_LABEL_MAX + 32];
 	snprintf(what, sizeof what, "%s is not retired", label);
-	return allow_version(r, who, v, what, f);
+	int rc = allow_version(r, who, v, what, f);
+	return rc == 0 && force && is_aliased(r, v) ? allow_alias_change(r, who, v->model_id, what, f) : rc;
 }
 
 static int check_state(const struct registry *r, const struct catalog_version *v, const char *label, struct fault *f)
@@ -209,7 +218,7 @@ int registry_retire(struct registry *r, const struct registry_actor *who, int64_
 	version_label(r, v.model_id, v.number, label);
 	rc = check_state(r, &v, label, f);
 	if (rc == 0)
-		rc = check_right(r, who, &v, label, f);
+		rc = check_right(r, who, &v, how->force, label, f);
 	if (rc == 0)
 		rc = check_use(r, &v, how, label, f);
 	if (rc < 0)
