@@ -308,7 +308,7 @@ static int write_manifest(struct version *v, struct manifest_writer *w)
 static int make_reader(struct version *v, struct spool *spool, struct manifest_reader **ret)
 {
 	struct manifest_writer *w = NULL;
-	const char *text;
+	const char *text = NULL;
 	int rc = spool_open(spool);
 	if (rc == 0)
 		rc = manifest_writer_new(spool_out, spool, &w);

@@ -24,7 +24,8 @@ int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy
 	if (!error)
 		error = fill(l->db);
 	if (error && error != -ENOENT) { /* its log cannot be read where nothing may be written */
-		sql_close(take_ptr(l->db));
+		sql_close(l->db);
+		l->db = NULL;
 		error = sql_open(path, SQL_IMMUTABLE, log, &l->db);
 		if (!error)
 			error = fill(l->db);

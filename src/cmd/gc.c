@@ -64,7 +64,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return cmd_usage(self, "--grace takes a time, such as 30min, 12h, 7d or 0, not '%s'", grace);
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 30);
-	struct json_out j;
+	struct json_out j = {0};
 	struct listing l = {.j = a.o.json ? &j : NULL, .b = &b, .verbose = verbose};
 	how.dry_run = dry_run;
 	how.fn = tell_content;

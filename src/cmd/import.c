@@ -161,7 +161,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return cmd_usage(self, "--database, --check-contents and --dry-run belong to --tree");
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 30);
-	struct json_out j;
+	struct json_out j = {0};
 	struct telling telling = {.self = self, .j = a.o.json ? &j : NULL, .renumber = renumber};
 	json_init(&j, &b, 2);
 	json_array_begin(&j);

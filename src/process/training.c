@@ -88,6 +88,7 @@ static int commit(const struct plan *pl, const struct step *s, const struct cata
 	int rc = plan_version_path(pl, v, path, sizeof path);
 	if (rc < 0)
 		return rc;
+	/* cppcheck-suppress invalidPrintfArgType_s; it takes one struct for another */
 	snprintf(message, sizeof message, "trained by update %lld of %s, %s v%u", (long long)pl->run.id, pl->p.model.path, training_of(pl, s)->dataset, s->dataset.number);
 	if (setxattr(path, "user.mintfs.commit", message, strlen(message), 0) == 0)
 		return 0;
