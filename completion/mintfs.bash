@@ -19,6 +19,8 @@ _mintfs_options()
 	process) echo --jobs --dataset --dry-run --airflow --trust --run --store --json --color --help ;;
 	watch) echo --from --exec --once --store --json --help ;;
 	export) echo --all --output --store --json --help ;;
+	backup) echo --store --json --help ;;
+	restore) echo --json --help ;;
 	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;
 	retire) echo --force --message --store --json --help ;;
 	prune) echo --keep-last --keep-best --keep-aliased --older-than --drafts --all --yes --verbose --store --json --color --help ;;
@@ -27,7 +29,7 @@ _mintfs_options()
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import retire prune gc process evaluate compare version help'
+_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import backup restore retire prune gc process evaluate compare version help'
 
 _mintfs()
 {
@@ -78,7 +80,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
-	init | mount | umount | status | gc)
+	init | mount | umount | status | gc | backup | restore)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;

@@ -300,4 +300,20 @@ int registry_retention_plan(struct registry *r, int64_t model_id, const struct r
 typedef int registry_draft_retention_fn(const struct catalog_version *v, int64_t changed_ns, const char *kept_by, void *arg);
 int registry_draft_retention_plan(struct registry *r, int64_t model_id, int64_t older_than_ns, registry_draft_retention_fn *fn, void *arg, struct fault *f);
 
+/* ---- copies of a whole store ---- */
+struct registry_copy {
+	const char *dest;
+	void (*progress)(uint64_t done, uint64_t total, void *arg); /* bytes of contents; may be NULL */
+	void *arg;
+};
+struct registry_copy_totals { uint64_t contents, copied, bytes /* of these */, removed, missing; };
+/* A backup of the store in the directory dest, which is made, or was made by an earlier one of the same store: then only what is missing is copied. It is consistent - the
+ * catalog of one moment, and every content it needs - and a store itself, to be opened read-only or restored. Safe beside all that goes on in the store. Every content that is copied
+ * is compared with its hash. Open drafts are not copied: in the backup their numbers are spent. -EIO with a sentence: the backup is made, but contents are missing or damaged in
+ * the store itself. After a death or a failure dest is the old backup, or can be gone on with. [slow] */
+int registry_backup(struct registry *r, const struct registry_copy *how, struct registry_copy_totals *ret, struct fault *f);
+/* A new store in the empty or missing directory dest, from the backup (or any store) r. A restore that died can be repeated. Every content is compared with its hash; where one is
+ * damaged or missing nothing is restored (-EIO). [slow] */
+int registry_restore(struct registry *r, const struct registry_copy *how, struct registry_copy_totals *ret, struct fault *f);
+
 #endif

@@ -35,6 +35,8 @@ extern const struct command cmd_path;
 extern const struct command cmd_watch;
 extern const struct command cmd_export;
 extern const struct command cmd_import;
+extern const struct command cmd_backup;
+extern const struct command cmd_restore;
 extern const struct command cmd_retire;
 extern const struct command cmd_prune;
 extern const struct command cmd_gc;

@@ -21,6 +21,8 @@ const struct command *const commands[] = {
 	&cmd_watch,
 	&cmd_export,
 	&cmd_import,
+	&cmd_backup,
+	&cmd_restore,
 	&cmd_retire,
 	&cmd_prune,
 	&cmd_gc,

@@ -194,15 +194,23 @@ static bool is_ours(struct intake *in, const char *name, const struct blob_id *i
 
 static int settle_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
-	bool ours = id && is_ours(in, name, id);
+	if (!id)
+		return 0;
+	bool ours = is_ours(in, name, id);
 	int rc = sys_unlinkat(in->dir, name, 0);
-	if (rc == -EISDIR)
-		rc = sys_remove_tree(in->dir, name);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	if (ours)
 		blob_seal(in->blobs, id);
 	return 0;
+}
+
+static int clear_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+{
+	int rc = id ? 0 : sys_unlinkat(in->dir, name, 0);
+	if (rc == -EISDIR)
+		rc = sys_remove_tree(in->dir, name);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 int intake_settle(struct intake *in)
@@ -225,6 +233,8 @@ void intake_close(struct intake *in)
 	if (!in)
 		return;
 	int rc = intake_settle(in);
+	if (rc == 0)
+		rc = each_name(in, clear_name, NULL);
 	if (rc < 0)
 		log_warning(in->log, INCOMING "/%s cannot be cleared (the next mount tries again): %s", in->name, strerror(-rc));
 	else

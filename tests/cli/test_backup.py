@@ -1,0 +1,235 @@
+"""Backup and restore: a store copied as a whole, in use, again and again."""
+import json
+import os
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from cli_env import BIN, Drive, call
+from test_bundle import M, NOBODY, as_root, tree_of
+from test_cli import one_sentence, wait_for
+
+
+def blobs_of(store):
+    return sorted(str(p.relative_to(store)) for p in (store / "blobs").rglob("*") if p.is_file())
+
+
+def versions_of(store, model=M):
+    return [(v["version"], v["state"]) for v in call("log", model, "--all", "--json", "--store", store).json]
+
+
+def backup(store, dest, *options):
+    done = call("backup", dest, "--store", store, "--json", *options)
+    assert done.code == 0, done.err
+    return done.json
+
+
+@pytest.fixture
+def dest(place):
+    return place / "backup"
+
+
+def test_a_backup_of_a_store_in_use_is_a_store_that_can_be_read(drive, dest):
+    drive.version({"model.bin": "one"}, metrics={"rmse": 2})
+    drive.version({"model.bin": "two", "sub/a": "deep"}, message="second")
+    os.symlink("v1", drive.path(M, "production"))
+    first = backup(drive.store, dest)
+    assert first["copied"] == first["contents"] == len(blobs_of(dest)) > 0
+    for v in ("v1", "v2"):
+        a, b = (call("show", f"{M}/{v}", "--json", "--store", s).json for s in (drive.store, dest))
+        assert a == b
+    assert call("alias", M, "--history", "--json", "--store", dest).json == call("alias", M, "--history", "--json", "--store", drive.store).json
+    assert oct(dest.stat().st_mode & 0o777) == "0o700"
+
+
+def test_a_backup_can_be_mounted_read_only(drive, dest, place):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    (place / "ro").mkdir()
+    copy = Drive(dest, place / "ro").mount("-o", "ro")
+    assert copy.path(M, "v1/model.bin").read_text() == "one"
+    copy.umount()
+    backup(drive.store, dest)  # reading has not made a store of its own of it
+
+
+def test_the_second_backup_copies_only_what_is_new_and_drops_what_is_gone(drive, dest):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    again = backup(drive.store, dest)
+    assert (again["copied"], again["removed"]) == (0, 0)
+    drive.version({"model.bin": "two", "same.bin": "one"})
+    third = backup(drive.store, dest)
+    assert third["copied"] == 2  # "two" and its metadata.json
+    assert versions_of(dest) == versions_of(drive.store)
+    stray = dest / "blobs/00" / ("1" * 62)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("of a version that was swept")
+    assert backup(drive.store, dest)["removed"] == 1 and blobs_of(dest) == blobs_of(drive.store)
+
+
+def test_drafts_stay_behind_and_their_numbers_are_spent(drive, dest, place):
+    drive.version()
+    draft = drive.mint({"model.bin": "in work"})
+    backup(drive.store, dest)
+    assert versions_of(dest) == [("v2", "discarded"), ("v1", "committed")] and versions_of(drive.store)[0] == ("v2", "draft")
+    assert call("restore", dest, place / "new").code == 0
+    assert call("commit", draft).code == 0
+    (place / "newmnt").mkdir()
+    there = Drive(place / "new", place / "newmnt").mount()
+    assert there.mint().name == "v3"
+    there.umount()
+
+
+def test_a_restored_store_is_what_was_backed_up_and_goes_on(drive, dest, place):
+    drive.version({"model.bin": "one", "sub/b": "two"}, message="m")
+    os.symlink("v1", drive.path(M, "production"))
+    backup(drive.store, dest)
+    done = call("restore", dest, place / "new", "--json")
+    assert done.code == 0 and done.json["copied"] == len(blobs_of(dest))
+    assert tree_of(place / "new", f"{M}/v1") == tree_of(drive.store, f"{M}/v1") and not (place / "new/backup.json").exists()
+    (place / "newmnt").mkdir()
+    there = Drive(place / "new", place / "newmnt").mount()
+    assert (there.path(M, "production/sub/b")).read_text() == "two"
+    there.version({"model.bin": "new here"})
+    there.umount()
+    assert versions_of(place / "new")[0] == ("v2", "committed")
+
+
+def test_restore_refuses_a_directory_with_something_in_it(drive, dest, place):
+    drive.version()
+    backup(drive.store, dest)
+    (place / "full").mkdir()
+    (place / "full/x").touch()
+    one_sentence(call("restore", dest, place / "full"), 1, "not empty")
+    one_sentence(call("restore", dest, drive.store), 1, "not empty")
+    one_sentence(call("restore", dest, dest), 1, "itself")
+    one_sentence(call("restore", place / "nosuch", place / "n"), 3, "nosuch")
+    (place / "none").mkdir()
+    one_sentence(call("restore", place / "none", place / "n"), 3, "no MintFS store")
+    assert os.listdir(place / "full") == ["x"] and not (place / "n").exists()
+
+
+def test_a_backup_refuses_a_place_that_is_something_else(drive, dest, place):
+    drive.version()
+    (place / "full").mkdir()
+    (place / "full/x").touch()
+    one_sentence(call("backup", place / "full", "--store", drive.store), 1, "no backup")
+    one_sentence(call("backup", drive.store / "sub", "--store", drive.store), 1, "store itself")
+    one_sentence(call("backup", drive.store, "--store", drive.store), 1, "store itself")
+    other = place / "other"
+    assert call("init", other).code == 0
+    one_sentence(call("backup", other, "--store", drive.store), 1, "no backup")
+    backup(drive.store, dest)
+    one_sentence(call("backup", dest, "--store", other), 1, "another store")
+    assert versions_of(dest) == [("v1", "committed")]
+
+
+def test_a_backup_that_was_written_to_is_never_overwritten(drive, dest, place):
+    drive.version()
+    backup(drive.store, dest)
+    (place / "rw").mkdir()
+    copy = Drive(dest, place / "rw").mount()
+    copy.version({"model.bin": "only here"})
+    copy.umount()
+    one_sentence(call("backup", dest, "--store", drive.store), 1, "opened for writing")
+    assert versions_of(dest)[0] == ("v2", "committed")
+
+
+def blob_with(store, content):
+    return next(p for p in (store / "blobs").rglob("*") if p.is_file() and p.read_bytes() == content)
+
+
+def damage(path, content):
+    subprocess.run(["chattr", "-i", path], stderr=subprocess.DEVNULL)
+    os.chmod(path, 0o644)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"ONE", b"short", None])
+def test_a_damaged_store_is_backed_up_as_far_as_it_is_sound_and_says_so(drive, dest, content):
+    drive.version({"model.bin": "one", "other.bin": "sound"})
+    damage(blob_with(drive.store, b"one"), content)
+    one_sentence(call("backup", dest, "--store", drive.store), 1, "backup is made", "damaged", "mintfs fsck")
+    assert versions_of(dest) == [("v1", "committed")] and blob_with(dest, b"sound")
+
+
+def test_a_damaged_backup_is_not_restored(drive, dest, place):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    sound = blob_with(dest, b"one").name
+    damage(blob_with(dest, b"one"), b"ONE")
+    one_sentence(call("restore", dest, place / "new"), 1, "cannot be restored", sound)
+    one_sentence(call("list", "--store", place / "new"), 3, "no MintFS store")
+    damage(dest / "blobs" / blob_with(drive.store, b"one").relative_to(drive.store / "blobs"), b"one")
+    assert call("restore", dest, place / "new").code == 0  # the same command goes on
+
+
+def test_two_backups_to_one_place_do_not_meet(drive, dest):
+    for i in range(5):
+        drive.version({"model.bin": f"weights {i}"})
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(call("backup", dest, "--store", drive.store))) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert 0 in [r.code for r in results] and all(r.code == 0 or "somebody else" in r.err for r in results), [r.err for r in results]
+    assert len(versions_of(dest)) == 5
+
+
+def test_a_backup_beside_commits_is_consistent(drive, dest):
+    stop, done = threading.Event(), []
+
+    def train():
+        while not stop.is_set():
+            done.append(drive.version({"model.bin": os.urandom(2000), "same.bin": "the same"}))
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    try:
+        for _ in range(4):
+            seen = len(done)
+            backup(drive.store, dest)
+            versions = versions_of(dest)
+            committed = [v for v, s in versions if s == "committed"]
+            assert len(committed) >= seen
+            for v in committed[:2] + committed[-1:]:
+                for path, type, size, sha, _ in tree_of(dest, f"{M}/{v}"):
+                    assert (dest / "blobs" / sha[:2] / sha[2:]).stat().st_size == size
+            assert wait_for(lambda: len(done) > seen)
+    finally:
+        stop.set()
+        trainer.join()
+
+
+def test_a_full_disk_leaves_the_old_backup_whole(drive, place):
+    """DEST on a file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a file system")
+    small = place / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    try:
+        drive.version({"model.bin": os.urandom(200_000)})
+        backup(drive.store, small / "b")
+        before = versions_of(small / "b")
+        drive.version({"model.bin": os.urandom(6_000_000)})
+        one_sentence(call("backup", small / "b", "--store", drive.store), 1, "No space left")
+        assert versions_of(small / "b") == before and not (small / "b/incoming").exists()
+        assert call("show", f"{M}/v1", "--store", small / "b").code == 0
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@as_root
+def test_an_ordinary_users_store_is_backed_up_by_that_user_alone(place):
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    assert call("init", home / "s", user=NOBODY).code == 0
+    assert call("backup", home / "b", "--store", home / "s", user=NOBODY).code == 0
+    one_sentence(call("backup", home / "c", "--store", home / "s", user=NOBODY - 1), 1, "belongs to")
+    assert call("restore", home / "b", home / "r", user=NOBODY).code == 0
