@@ -399,7 +399,7 @@ int catalog_rebuild_metrics(struct catalog_conn *conn, int64_t model_id, uint32_
 int catalog_copy(struct catalog *c, int dirfd, const char *name, struct fault *f);
 int catalog_store_id(struct catalog_conn *conn, int64_t *ret_id); /* tells one store from another; a copy has that of its original */
 typedef int catalog_blob_fn(const struct blob_id *id, uint64_t size, void *arg);
-int catalog_blob_list(struct catalog_conn *conn, catalog_blob_fn *fn, void *arg); /* all, in order of id, until fn returns non-zero */
+int catalog_blob_list(struct catalog_conn *conn, catalog_blob_fn *fn, void *arg); /* all but what was freed, in order of id, until fn returns non-zero */
 int catalog_blob_committed(struct catalog_conn *conn, const struct blob_id *id, bool *ret); /* does a committed version use it? reads all entries */
 
 /* ---- a table model_versions that another program wrote ---- */

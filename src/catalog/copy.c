@@ -48,7 +48,7 @@ int catalog_store_id(struct catalog_conn *conn, int64_t *ret_id)
 int catalog_blob_list(struct catalog_conn *conn, catalog_blob_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int r = sql_prepare(conn->db, "SELECT sha256, size FROM blobs ORDER BY sha256", &st);
+	int r = sql_prepare(conn->db, "SELECT b.sha256, b.size FROM blobs b LEFT JOIN absent a ON a.blob = b.id WHERE coalesce(a.kind, 0) <> 1 ORDER BY b.sha256", &st);
 	if (r)
 		return r;
 	while ((r = sql_step(st)) > 0) {

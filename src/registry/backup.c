@@ -431,9 +431,9 @@ struct sweep { struct copy *c; struct catalog_conn *conn; };
 static int sweep_one(const struct blob_id *id, uint64_t size, int64_t ctime_ns, void *arg)
 {
 	struct sweep *s = arg;
-	bool known;
-	int rc = catalog_blob_known(s->conn, id, &known);
-	if (rc < 0 || known)
+	struct catalog_blob row;
+	int rc = catalog_blob_find(s->conn, id, &row);
+	if ((rc < 0 && rc != -ENOENT) || (rc == 0 && row.absence != CATALOG_FREED))
 		return rc;
 	s->c->totals.removed++;
 	return blob_remove(s->c->blobs, id);

@@ -69,6 +69,19 @@ def test_the_second_backup_copies_only_what_is_new_and_drops_what_is_gone(drive,
     assert backup(drive.store, dest)["removed"] == 1 and blobs_of(dest) == blobs_of(drive.store)
 
 
+def test_what_was_retired_and_freed_in_the_store_goes_from_its_backup_too(drive, dest):
+    for i in range(30):
+        drive.version({"model.bin": f"weights {i}"})
+    backup(drive.store, dest)
+    for i in range(1, 29):
+        assert call("retire", drive.path(M, f"v{i}")).code == 0
+    assert call("gc", "--grace", "0s", "--store", drive.store).code == 0
+    assert len(blobs_of(drive.store)) < 10
+    again = backup(drive.store, dest)
+    assert again["removed"] >= 28 and blobs_of(dest) == blobs_of(drive.store)
+    assert [v for v, s in versions_of(dest) if s == "committed"] == ["v30", "v29"]
+
+
 def test_drafts_stay_behind_and_their_numbers_are_spent(drive, dest, place):
     drive.version()
     draft = drive.mint({"model.bin": "in work"})
