@@ -29,6 +29,8 @@ path
 watch
 export
 import
+backup
+restore
 retire
 prune
 gc
