@@ -6,6 +6,7 @@
  * nobody refers to; one after it, the names that the next mount or import clears. */
 #include "import.h"
 
+#include "commit.h"
 #include "intake.h"
 
 #include <errno.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define METADATA_NAME "metadata.json"
 #define ALIASES_MAX 10000 /* of one model */
 #define RECORD_TRIES 3
 #define ROOM_ASKED_FROM (UINT64_C(16) << 20) /* for smaller files the disk itself says when it is full */
@@ -369,6 +369,8 @@ static int record_version(struct reading *d, uint32_t number)
 	rc = catalog_version_add(d->conn, &v, mv->author ? mv->author : d->im->author, &id);
 	if (rc == 0)
 		rc = commit_version(d, id, &md);
+	if (rc == 0)
+		rc = import_about(d->conn, d->im->r, &d->tree, id, &md);
 	metadata_release(&md);
 	if (rc == 0 && number > d->model.last_number)
 		d->model.last_number = number;

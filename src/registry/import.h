@@ -1,4 +1,4 @@
-/* Private to import.c (the rules and the transaction) and import_tree.c (the entries of one version). */
+/* Private to import.c (the rules and the transaction), import_tree.c (the entries of one version) and import_about.c (what it tells of itself). */
 #ifndef REGISTRY_IMPORT_H
 #define REGISTRY_IMPORT_H
 
@@ -22,5 +22,8 @@ int import_tree_add(struct import_tree *t, const struct manifest_entry *e, const
 void import_tree_finish(struct import_tree *t); /* after the last entry */
 /* Does the version in the catalog hold the same: paths, types, contents, targets? */
 int import_tree_compare(const struct import_tree *t, struct catalog_conn *conn, int64_t version_id, bool *ret_same);
+
+/* import_about.c: in the transaction, for a version that was just recorded. metrics: those of its record. */
+int import_about(struct catalog_conn *conn, struct registry *r, const struct import_tree *t, int64_t version_id, const struct metadata *metrics);
 
 #endif

@@ -178,6 +178,19 @@ def test_what_is_imported_is_what_was_exported(full, other):
     assert again.names() == before.names() and again.manifest["models"][0]["versions"] == before.manifest["models"][0]["versions"]
 
 
+def test_an_imported_version_is_found_by_what_it_tells_of_itself_and_has_the_same_digest(drive, other):
+    v1 = drive.version({"model.bin": "x", "metadata.json": json.dumps({"labels": {"season": "winter"}, "metrics": {"rmse": 3}, "description": "d"})})
+    drive.version({"model.bin": "y"})  # with a metadata.json of MintFS
+    digests = [os.getxattr(drive.path(M, v), "user.mintfs.digest") for v in ("v1", "v2")]
+    assert v1.name == "v1" and drive.umount().code == 0
+    assert take_in(export(M, "--store", drive.store), other).code == 0
+    found = call("find", "labels.season = winter", "--json", "--store", other)
+    assert [v["version"] for v in found.json] == ["v1"], found.err
+    assert [v["version"] for v in call("find", "metrics.rmse < 4", "--json", "--store", other).json] == ["v1"]
+    for digest, v in zip(digests, ("v1", "v2")):
+        assert [x["version"] for x in call("find", f"digest = {digest.decode()}", "--json", "--store", other).json] == [v]
+
+
 def test_an_imported_version_is_read_on_the_drive_like_any_other(full, other, place):
     assert take_in(export(M, "--store", full.store), other).code == 0
     drive = Drive(other, place / "mnt").mount()
