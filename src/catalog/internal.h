@@ -49,7 +49,7 @@ struct writer {
 	pthread_t store_locker;
 	uint64_t n_commits, n_syncs; /* for tests and measurements */
 	struct catalog_conn *conn; /* the writer thread's own; opened with the first write */
-	int next_checkpoint;       /* writer thread only: pages of log at which to try one */
+	int log_pages, checkpoint_pages; /* writer thread only: of the log now, and when the last checkpoint was tried */
 };
 
 struct schema_step {

@@ -18,7 +18,8 @@
 #include <string.h>
 
 #define IDLE_SYNC_NS (100 * 1000000LL)
-#define CHECKPOINT_PAGES 1000 /* some 4 MB of log */
+#define CHECKPOINT_PAGES 4000      /* since the last one, some 16 MB of log: a checkpoint in the midst of work */
+#define CHECKPOINT_REST_PAGES 500  /* enough for one where nobody waits for it */
 
 struct writer_job {
 	catalog_write_fn *fn; /* NULL: only a sync is wanted */
@@ -41,7 +42,6 @@ void writer_init(struct writer *w)
 	pthread_condattr_destroy(&attr);
 	w->tail = &w->head;
 	w->unsynced = true;
-	w->next_checkpoint = CHECKPOINT_PAGES;
 }
 
 /* ---- one transaction ---- */
@@ -141,15 +141,20 @@ static int sync_log(struct writer *w)
 	return error;
 }
 
-static void checkpoint_if_due(struct catalog *c, int log_pages)
+static bool checkpoint_due(const struct writer *w, int pages) { return w->log_pages - w->checkpoint_pages >= pages; }
+
+/* The store's lock is held. What readers hold back will be done by a later one. */
+static void checkpoint(struct writer *w)
 {
-	struct writer *w = &c->writer;
-	if (log_pages < w->next_checkpoint - CHECKPOINT_PAGES) /* the log began anew */
-		w->next_checkpoint = CHECKPOINT_PAGES;
-	if (log_pages < w->next_checkpoint)
-		return;
-	sql_checkpoint(w->conn->db, false); /* what readers hold back will be done by a later one */
-	w->next_checkpoint = log_pages + CHECKPOINT_PAGES;
+	sql_checkpoint(w->conn->db, false);
+	w->checkpoint_pages = w->log_pages;
+}
+
+static void note_log(struct writer *w, int log_pages)
+{
+	if (log_pages < w->checkpoint_pages) /* the log began anew */
+		w->checkpoint_pages = 0;
+	w->log_pages = log_pages;
 }
 
 /* The store's lock is held. */
@@ -169,8 +174,11 @@ static void run_transaction(struct catalog *c, struct writer_job *group, bool du
 		w->n_commits++;
 	}
 	answer(w, group, error, unsynced);
-	if (wrote)
-		checkpoint_if_due(c, log_pages);
+	if (wrote) {
+		note_log(w, log_pages);
+		if (checkpoint_due(w, CHECKPOINT_PAGES))
+			checkpoint(w);
+	}
 }
 
 static int connect_writer(struct catalog *c)
@@ -204,15 +212,15 @@ static void run_group(struct catalog *c, struct writer_job *group)
 
 /* ---- the thread ---- */
 
-/* Waits for jobs. True: a group, or NULL after a rest with something to sync. False: closing, and nothing is left. */
-static bool next_group(struct writer *w, bool may_sync, struct writer_job **ret)
+/* Waits for jobs. True: a group, or NULL after a rest with something to do in it. False: closing, and nothing is left. */
+static bool next_group(struct writer *w, bool may_sync, bool may_checkpoint, struct writer_job **ret)
 {
 	struct timespec until = ns_timespec(time_monotonic_ns() + IDLE_SYNC_NS);
 	SCOPED_LOCK(&w->mutex);
 	while (!w->head) {
 		if (w->closing)
 			return false;
-		if (!w->unsynced || !may_sync)
+		if ((!w->unsynced || !may_sync) && !may_checkpoint)
 			pthread_cond_wait(&w->wake, &w->mutex);
 		else if (pthread_cond_timedwait(&w->wake, &w->mutex, &until) == ETIMEDOUT)
 			break;
@@ -224,19 +232,35 @@ static bool next_group(struct writer *w, bool may_sync, struct writer_job **ret)
 	return true;
 }
 
+/* A rest: what nobody waits for. *may_sync: false after a failure, until something is written again; catalog_sync reports it. */
+static void rest(struct catalog *c, bool *may_sync)
+{
+	struct writer *w = &c->writer;
+	if (is_unsynced(w) && *may_sync) {
+		*may_sync = !sync_log(w);
+		answer(w, NULL, 0, !*may_sync);
+	}
+	if (!checkpoint_due(w, CHECKPOINT_REST_PAGES))
+		return;
+	w->checkpoint_pages = w->log_pages; /* also if another process is at work just now: then later */
+	if (store_lock(c, false) == 0) {
+		checkpoint(w);
+		store_unlock(c);
+	}
+}
+
 static void *writer_main(void *arg)
 {
 	struct catalog *c = arg;
 	struct writer *w = &c->writer;
 	struct writer_job *group;
-	bool may_sync = true; /* after a failure not again until something was written; catalog_sync reports it */
-	while (next_group(w, may_sync, &group)) {
+	bool may_sync = true;
+	while (next_group(w, may_sync, w->conn && checkpoint_due(w, CHECKPOINT_REST_PAGES), &group)) {
 		if (group) {
 			run_group(c, group);
 			may_sync = w->conn != NULL;
 		} else {
-			may_sync = !sync_log(w);
-			answer(w, NULL, 0, !may_sync);
+			rest(c, &may_sync);
 		}
 	}
 	return NULL;

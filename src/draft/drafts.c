@@ -88,7 +88,7 @@ void drafts_close(struct drafts *ds)
 
 static int give_to(int dir, const char *name, uid_t uid, gid_t gid, mode_t mode)
 {
-	auto_close int fd = sys_openat_beneath(dir, name, O_PATH | O_DIRECTORY, 0);
+	auto_close int fd = sys_openat_beneath(dir, name, O_RDONLY | O_DIRECTORY, 0); /* fchmod takes no O_PATH */
 	int r;
 
 	if (fd < 0)

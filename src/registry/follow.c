@@ -275,7 +275,7 @@ void live_joined(struct live *l, const struct registry_actor *who)
 	if (reopened)
 		live_record_reopened(l);
 	if (observe && !is_minter)
-		run_observe(t->r, l->run_id, c.self, who->uid, who->gid, false);
+		run_observe(t->r, l->run_id, c.self, who->uid, who->gid);
 }
 
 unsigned live_holders(struct live *l, struct caller_process *out, unsigned max)

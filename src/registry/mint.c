@@ -146,6 +146,7 @@ int registry_mint_once(struct registry *r, const struct registry_actor *who, int
 	struct catalog_version *ret, struct fault *f)
 {
 	struct caller c;
+	bool observed;
 	char author[64];
 	struct mint_job j = {.r = r, .who = who, .model_id = model_id, .mode = mode & 01777, .once = once, .author = author, .lock_fd = -1};
 	enum layout_child kind = layout_classify_child(name, &j.exact);
@@ -165,15 +166,16 @@ int registry_mint_once(struct registry *r, const struct registry_actor *who, int
 	caller_cache_identify(r->callers, who->tid, who->uid, who->gid, &c);
 	run_leave_out_service(&c);
 	caller_user_name(who->uid, author, sizeof author);
-	rc = run_describe(r, &c, &j.run);
+	rc = run_describe(r, &c, author, &j.run, &observed);
 	if (rc < 0)
 		return refuse_system(f, rc, "cannot record the run");
 	rc = mint_and_serve(&j, &c, kind == LAYOUT_CHILD_LATEST, f);
+	if (rc == 0 && !observed)
+		run_observe_minter(r, j.v.run_id, &j.run, who->uid, who->gid);
 	catalog_run_release(&j.run);
 	if (rc < 0)
 		return rc;
 	*ret = j.v;
-	run_observe(r, j.v.run_id, c.self, who->uid, who->gid, true);
 	return 0;
 }
 

@@ -99,15 +99,17 @@ void live_set_anchored(struct live *l);
 void live_settle_wait(struct live_table *t);
 
 /* ---- run.c: the record of a run ---- */
-/* Record of the minting caller; strings owned by ret (catalog_run_release). */
-int run_describe(struct registry *r, const struct caller *c, struct catalog_run *ret);
+/* Record of the minting caller, with what git said of its directory a moment ago (*ret_observed: nothing is left to be found out); strings owned by ret
+ * (catalog_run_release). */
+int run_describe(struct registry *r, const struct caller *c, const char *user, struct catalog_run *ret, bool *ret_observed);
 /* Leaves out of a minting caller's ancestors what holds the drafts of nobody: the service (sshd, tmux, cron) that the session stands below. */
 void run_leave_out_service(struct caller *c);
 /* Later facts, found in the background by threads of their own: the command of the first writer, the git state. */
 int observer_new(struct observer **ret);
 void observer_stop(struct observer *o); /* what has not begun is passed over, nobody waits any more. NULL is fine */
 void observer_free(struct observer *o); /* NULL is fine */
-void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid, bool is_minter);
+void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid); /* a writer */
+void run_observe_minter(struct registry *r, int64_t run_id, const struct catalog_run *run, uid_t uid, gid_t gid); /* run: as described, on record already */
 void run_wait_observed(struct registry *r, int64_t run_id); /* what was asked of this run is in the catalog, or 6 s have passed */
 /* Text of a chain and back; at most max processes. */
 int run_chain_text(const struct caller *c, struct buf *out);

@@ -56,41 +56,6 @@ unsigned run_chain_parse(const char *text, struct caller_process *out, unsigned 
 	return n;
 }
 
-static int copy_text(char **to, const char *from) { return (*to = strdup(from)) ? 0 : -ENOMEM; }
-
-int run_describe(struct registry *r, const struct caller *c, struct catalog_run *ret)
-{
-	struct catalog_run run = {.uid = c->uid, .git_dirty = -1, .exit_status = -1, .started_ns = time_now_ns()};
-	auto_buf struct buf chain = BUF_INIT(4096);
-	struct caller_details d = {0};
-	char user[64];
-	caller_user_name(c->uid, user, sizeof user);
-	if (c->self.pid != 0)
-		caller_details_read(c->self, &d);
-	int rc = run_chain_text(c, &chain);
-	if (rc == 0)
-		rc = copy_text(&run.user, user);
-	if (rc == 0)
-		rc = copy_text(&run.host, r->host);
-	if (rc == 0)
-		rc = copy_text(&run.boot_id, r->boot_id);
-	if (rc == 0)
-		rc = copy_text(&run.chain, buf_text(&chain));
-	if (rc == 0 && c->run_id[0])
-		rc = copy_text(&run.key, c->run_id);
-	run.command = take_ptr(d.command);
-	run.cwd = take_ptr(d.cwd);
-	if (d.started_ns)
-		run.started_ns = d.started_ns;
-	caller_details_release(&d);
-	if (rc < 0) {
-		catalog_run_release(&run);
-		return rc;
-	}
-	*ret = run;
-	return 0;
-}
-
 /* ---- observed later ---- */
 
 struct observation {
@@ -98,7 +63,7 @@ struct observation {
 	int64_t run_id;
 	uid_t uid;
 	gid_t gid;
-	struct caller_details details; /* of a writer; without command for the minter, whose is on record */
+	struct caller_details details; /* of a writer; of the minter, whose record is there, only the directory */
 	char commit[65];
 	int dirty;
 	struct observation *next;
@@ -214,11 +179,11 @@ static bool is_on_drive(const struct registry *r, const char *cwd)
 	return len > 0 && !strncmp(cwd, r->mountpoint, len) && (cwd[len] == '/' || cwd[len] == '\0');
 }
 
-static bool git_known(struct observer *by, const struct observation *o, struct git_answer *ret)
+static bool git_known(struct observer *by, const char *cwd, uid_t uid, struct git_answer *ret)
 {
 	SCOPED_LOCK(&by->mutex);
 	const struct git_answer *a = &by->last;
-	if (!a->cwd || strcmp(a->cwd, o->details.cwd) != 0 || a->uid != o->uid || time_monotonic_ns() - a->asked_ns > GIT_FRESH_NS)
+	if (!a->cwd || strcmp(a->cwd, cwd) != 0 || a->uid != uid || time_monotonic_ns() - a->asked_ns > GIT_FRESH_NS)
 		return false;
 	*ret = *a;
 	return true;
@@ -238,7 +203,7 @@ static int look_at_git(struct observer *by, struct observation *o)
 	struct git_answer a = {.uid = o->uid, .asked_ns = time_monotonic_ns()};
 	if (!o->details.cwd || atomic_load(&by->stopped) || is_on_drive(o->r, o->details.cwd))
 		return -ENOENT;
-	if (!git_known(by, o, &a)) {
+	if (!git_known(by, o->details.cwd, o->uid, &a)) {
 		bool dirty = false;
 		a.rc = caller_git_state(o->details.cwd, o->uid, o->gid, a.commit, &dirty);
 		a.dirty = dirty;
@@ -264,18 +229,17 @@ static void observe_job(void *arg)
 	observation_end(by, o);
 }
 
-void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid, bool is_minter)
+static struct observation *observation_new(struct registry *r, int64_t run_id, uid_t uid, gid_t gid)
 {
-	struct observer *by = r->observer;
-	struct observation *o = r->serve && p.pid != 0 ? calloc(1, sizeof *o) : NULL;
-	if (!o)
-		return;
-	*o = (struct observation){.r = r, .run_id = run_id, .uid = uid, .gid = gid};
-	caller_details_read(p, &o->details);
-	if (is_minter) { /* on record already */
-		free(o->details.command);
-		o->details.command = NULL;
-	}
+	struct observation *o = r->serve ? calloc(1, sizeof *o) : NULL;
+	if (o)
+		*o = (struct observation){.r = r, .run_id = run_id, .uid = uid, .gid = gid};
+	return o;
+}
+
+static void observation_begin(struct observation *o)
+{
+	struct observer *by = o->r->observer;
 	pthread_mutex_lock(&by->mutex);
 	o->next = by->under_way;
 	by->under_way = o;
@@ -283,6 +247,74 @@ void run_observe(struct registry *r, int64_t run_id, struct caller_process p, ui
 	if (workq_submit(by->q, observe_job, o) < 0)
 		observation_end(by, o);
 }
+
+void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid)
+{
+	struct observation *o = p.pid != 0 ? observation_new(r, run_id, uid, gid) : NULL;
+	if (!o)
+		return;
+	caller_details_read(p, &o->details);
+	observation_begin(o);
+}
+
+void run_observe_minter(struct registry *r, int64_t run_id, const struct catalog_run *run, uid_t uid, gid_t gid)
+{
+	struct observation *o = run->cwd ? observation_new(r, run_id, uid, gid) : NULL;
+	if (!o)
+		return;
+	o->details.cwd = strdup(run->cwd);
+	observation_begin(o);
+}
+
+/* ---- the minting caller ---- */
+
+static int copy_text(char **to, const char *from) { return (*to = strdup(from)) ? 0 : -ENOMEM; }
+
+/* A trainer that mints version after version, from one directory: its record is whole at once, and nothing is written twice. */
+static int recall_git(struct registry *r, struct catalog_run *run, bool *ret_known)
+{
+	struct git_answer a;
+	*ret_known = run->cwd && r->observer && git_known(r->observer, run->cwd, run->uid, &a);
+	if (!*ret_known || a.rc < 0)
+		return 0;
+	run->git_dirty = a.dirty;
+	return copy_text(&run->git_commit, a.commit);
+}
+
+int run_describe(struct registry *r, const struct caller *c, const char *user, struct catalog_run *ret, bool *ret_observed)
+{
+	struct catalog_run run = {.uid = c->uid, .git_dirty = -1, .exit_status = -1, .started_ns = time_now_ns()};
+	auto_buf struct buf chain = BUF_INIT(4096);
+	struct caller_details d = {0};
+	if (c->self.pid != 0)
+		caller_details_read(c->self, &d);
+	int rc = run_chain_text(c, &chain);
+	if (rc == 0)
+		rc = copy_text(&run.user, user);
+	if (rc == 0)
+		rc = copy_text(&run.host, r->host);
+	if (rc == 0)
+		rc = copy_text(&run.boot_id, r->boot_id);
+	if (rc == 0)
+		rc = copy_text(&run.chain, buf_text(&chain));
+	if (rc == 0 && c->run_id[0])
+		rc = copy_text(&run.key, c->run_id);
+	run.command = take_ptr(d.command);
+	run.cwd = take_ptr(d.cwd);
+	if (d.started_ns)
+		run.started_ns = d.started_ns;
+	caller_details_release(&d);
+	if (rc == 0)
+		rc = recall_git(r, &run, ret_observed);
+	if (rc < 0) {
+		catalog_run_release(&run);
+		return rc;
+	}
+	*ret = run;
+	return 0;
+}
+
+/* ---- waiting for it ---- */
 
 static bool is_under_way(const struct observer *by, int64_t run_id)
 {
