@@ -2,9 +2,9 @@
  *
  * Order, each step for the whole batch before the next one begins:
  *   1. sort by id, so that each content is looked at once and each directory is visited once;
- *   2. look: what is there and sound needs no bytes moved. Of the rest, check the files and let the kernel start
- *      writing them;
- *   3. have the bytes written: by a syncfs, or each file just before its link (local_sync.c);
+ *   2. look: what is there and sound needs no bytes moved. Of the rest, unless they are many, check the files and let the
+ *      kernel start writing them;
+ *   3. have the bytes written: each file just before its link, or by the syncfs of step 5 (local_sync.c);
  *   4. link, or copy where a link cannot be had or trusted (local_temp.c);
  *   5. sync the directories that hold a name of the batch, and blobs/ itself, which may have got new directories. Also
  *      for contents that were there: another process may have linked them a moment ago and not have come to its own
@@ -15,7 +15,7 @@
  *    matter: they do if they were flushed before (fsync, syncfs), or if the journal's commit that carries the name flushes
  *    them first. Else one syncfs after the links flushes bytes and names at once, and a power cut in the midst of it may
  *    leave a name without its bytes. Nobody takes it for the content, since it is not sealed: which holds as long as
- *    none of the files has by itself the mode of a sealed blob. If one has, the bytes are flushed before.
+ *    none of the files has by itself the mode of a sealed blob. If one has, all bytes are flushed before it is linked.
  * 2. At most five descriptors are open at a time, however large the batch.
  * 3. A failure leaves blobs that nobody refers to, and no temporary name. Linked files still belong to their draft,
  *    whose owner may write to them; that is why such a name is "shared" for everybody else (local.h), and replaced by a
@@ -45,7 +45,8 @@ struct batch {
 	struct put *puts; /* sorted by id, each id once */
 	size_t n;
 	enum local_way way; /* of their bytes */
-	bool together;      /* no sync of their own for the bytes: that of the names carries them (invariant 1) */
+	size_t waiting;     /* to be placed */
+	bool flushed;       /* by a syncfs before the links (invariant 1) */
 	int fs;             /* a descriptor of its own, so that no other batch is told of our syncfs's errors */
 	struct fault *f;
 };
@@ -113,7 +114,7 @@ static int lost_write(int fd)
 }
 
 /* One syncfs for all. Its error does not say which file it is about; the files do. */
-static int sync_all(const struct batch *b, size_t waiting)
+static int sync_all(const struct batch *b)
 {
 	int r = sys_syncfs(b->fs);
 
@@ -127,23 +128,30 @@ static int sync_all(const struct batch *b, size_t waiting)
 		if (lost < 0)
 			return item_fault(b->f, b->puts[i].item, lost, "cannot be written to the disk");
 	}
-	return fault_set(b->f, -r, "blobs/: %zu files cannot be written to the disk: %s", waiting, blob_error_text(-r));
+	return fault_set(b->f, -r, "blobs/: %zu files cannot be written to the disk: %s", b->waiting, blob_error_text(-r));
 }
 
-/* Steps 2 and 3. Writing is started early: the disk gets all files at once, and fsync then finds little left to do. */
-static int look_and_sync(struct batch *b)
+static int start_writing(const struct batch *b, const struct put *p)
 {
-	bool looks_sealed = false;
+	struct stat st;
+	auto_close int fd = open_source(p->item, &st, b->f);
+
+	if (fd >= 0)
+		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: failures show when it is synced */
+	return fd < 0 ? fd : 0;
+}
+
+/* Step 2. Writing is started early: the disk gets all files at once, and what syncs them finds little left to do. Of many
+ * files a syncfs is as quick, without opening each of them once more. */
+static int look(struct batch *b)
+{
 	uint64_t bytes = 0;
-	size_t waiting = 0;
-	int r;
+	int r = 0;
 
 	for (size_t i = 0; i < b->n; i++) {
 		const struct blob_item *item = b->puts[i].item;
 		enum local_state state;
-		auto_close int fd = -1;
 		char name[LOCAL_NAME_SIZE];
-		struct stat st;
 
 		local_name(&item->id, name);
 		r = local_look(b->s, name, item->size, &state, NULL);
@@ -151,20 +159,18 @@ static int look_and_sync(struct batch *b)
 			return item_fault(b->f, item, r, "its blob cannot be looked up");
 		if (state == LOCAL_SOUND)
 			continue;
-		fd = open_source(item, &st, b->f);
-		if (fd < 0)
-			return fd;
-		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: failures show when it is synced */
-		if ((st.st_mode & 07777) == LOCAL_MODE)
-			looks_sealed = true;
 		b->puts[i].place = true;
 		bytes += item->size;
-		waiting++;
+		b->waiting++;
 	}
-	if (waiting > 0)
-		b->way = local_sync_way(b->s, waiting, SYNC_EACH_MAX, bytes);
-	b->together = b->way == LOCAL_ALL && !looks_sealed;
-	return b->way == LOCAL_ALL && looks_sealed ? sync_all(b, waiting) : 0;
+	if (b->waiting > 0)
+		b->way = local_sync_way(b->s, b->waiting, SYNC_EACH_MAX, bytes);
+	if (b->way == LOCAL_ALL && b->waiting > SYNC_EACH_MAX)
+		return 0;
+	for (size_t i = 0; r == 0 && i < b->n; i++)
+		if (b->puts[i].place)
+			r = start_writing(b, &b->puts[i]);
+	return r;
 }
 
 /* Takes away what stands in the way of a rename over the name: the immutable flag of a blob that is damaged or has a
@@ -279,7 +285,23 @@ static int place_once(const struct batch *b, struct put *p, int fd, const struct
 	return r;
 }
 
-static int place(const struct batch *b, struct put *p)
+/* What step 3 leaves to each file, and what invariant 1 asks for before its link. */
+static int write_bytes(struct batch *b, int fd, const struct stat *st)
+{
+	int r = 0;
+
+	if (b->way == LOCAL_EACH)
+		return sys_fsync(fd);
+	if (b->way == LOCAL_JOURNAL)
+		return sys_write_range(fd);
+	if ((st->st_mode & 07777) == LOCAL_MODE && !b->flushed) {
+		r = sync_all(b);
+		b->flushed = true;
+	}
+	return r < 0 ? r : lost_write(fd);
+}
+
+static int place(struct batch *b, struct put *p)
 {
 	struct stat st;
 	auto_close int fd = open_source(p->item, &st, b->f);
@@ -287,7 +309,7 @@ static int place(const struct batch *b, struct put *p)
 
 	if (fd < 0)
 		return fd;
-	r = b->way == LOCAL_EACH ? sys_fsync(fd) : b->way == LOCAL_JOURNAL ? sys_write_range(fd) : lost_write(fd);
+	r = write_bytes(b, fd, &st);
 	if (r < 0)
 		return item_fault(b->f, p->item, r, "cannot be written to the disk");
 	r = -EAGAIN;
@@ -310,7 +332,7 @@ static int sync_names(const struct batch *b)
 		if (n == 0 || shards[n - 1] != shard)
 			shards[n++] = shard;
 	}
-	return local_sync_names(b->s, shards, n, b->together, b->fs, b->f);
+	return local_sync_names(b->s, shards, n, b->way == LOCAL_ALL, b->fs, b->f);
 }
 
 static int run_batch(struct batch *b, struct blob_item *items, size_t n)
@@ -318,7 +340,7 @@ static int run_batch(struct batch *b, struct blob_item *items, size_t n)
 	int r = sort_batch(b, items, n);
 
 	if (r == 0)
-		r = look_and_sync(b);
+		r = look(b);
 	for (size_t i = 0; r == 0 && i < b->n; i++)
 		if (b->puts[i].place)
 			r = place(b, &b->puts[i]);
