@@ -355,7 +355,16 @@ class Drive:
             (v / name).parent.mkdir(parents=True, exist_ok=True)
             write(v / name, data)
         commit(v)
+        self.wait_tidied(v)
         return v
+
+    def wait_tidied(self, version):
+        """Until what a commit leaves behind its answer is done: the staging tree is gone, the blobs are sealed."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.store}/catalog.db?mode=ro", uri=True)) as db:
+            ids = db.execute("SELECT v.id FROM versions v JOIN models m ON m.id = v.model_id WHERE m.path = ? AND v.number = ?",
+                             (str(version.parent.relative_to(self.at)), int(version.name[1:]))).fetchall()
+        for (number,) in ids:
+            wait_until(lambda n=number: not os.path.lexists(self.store / "drafts" / str(n)), what="the staging tree is gone")
 
     def unmount(self):
         """The daemon must end in time, and well."""
