@@ -1,6 +1,6 @@
 """Results as a Markdown table and as a plot. Same results, same bytes: no dates, no names of machines.
 
-`report.py DIR` writes both again from DIR/results.json."""
+`report.py DIR [README]` writes both again from DIR/results.json; the table also into README, between its two marks."""
 import json
 import math
 import sys
@@ -104,6 +104,20 @@ is the median; in brackets the median of its ratios to native in the same turn.
     return "\n".join(parts + ["## Spread", "", "\n".join(long_table(results)), ""])
 
 
+BEGIN, END = "<!-- scripts/bench writes from here -->\n", "<!-- to here -->\n"
+
+
+def into_readme(text, results):
+    """The table, between the marks; without them the text stays."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        return text
+    m = results["machine"]
+    intro = f"Linux {m['kernel']}, {m['processors']} processors, {m['file_system']}; medians, in brackets as multiples of native in the same turn:"
+    return f"{head}{begin}{intro}\n\n" + "\n".join(main_table(results)) + f"\n{end}{tail}"
+
+
 # ---- the plot: a line of dots for each row, on a logarithmic scale of ratios ----
 
 LEFT, WIDTH, LINE, TOP = 450, 420, 26, 64
@@ -162,3 +176,5 @@ if __name__ == "__main__":
     read = json.loads((folder / "results.json").read_text())
     (folder / "README.md").write_text(markdown(read))
     (folder / "ratios.svg").write_text(svg(read))
+    for readme in map(Path, sys.argv[2:3]):
+        readme.write_text(into_readme(readme.read_text(), read))

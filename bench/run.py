@@ -114,8 +114,8 @@ def main():
                 rest_below(folder)
             bench.say(f"-- {name}: {harness.clock() - begin:.0f} s")
     except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return 130
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        bench.failures.append("interrupted: the rows measured so far are written")
     finally:
         clean_up(folder, a.keep)
     results = {"setting": "full" if a.full else "short", "machine": facts, "turns": bench.turns, "skipped": bench.skipped, "failed": bench.failures,
@@ -127,6 +127,9 @@ def main():
     (a.out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (a.out / "README.md").write_text(report.markdown(results))
     (a.out / "ratios.svg").write_text(report.svg(results))
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    if a.out.resolve() == readme.parent / "docs/performance":
+        readme.write_text(report.into_readme(readme.read_text(), results))
     for what in bench.skipped:
         print(f"skipped: {what}")
     for what in bench.failures:
