@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 import harness  # noqa: E402
 import report  # noqa: E402
 
-TOPICS = ("catalog", "save", "read", "commit", "names", "training")
+TOPICS = ("catalog", "save", "read", "commit", "names", "bundle", "training")
 
 
 def arguments():
