@@ -24,12 +24,13 @@ _mintfs_options()
 	import) echo --renumber --tree --database --check-contents --dry-run --store --json --help ;;
 	retire) echo --force --message --store --json --help ;;
 	prune) echo --keep-last --keep-best --keep-aliased --older-than --drafts --all --yes --verbose --store --json --color --help ;;
+	fsck) echo --verify --rate --restart --repair --store --json --color --help ;;
 	gc) echo --dry-run --grace --verbose --store --json --help ;;
 	path) echo --relative --store --json --help ;;
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import backup restore retire prune gc process evaluate compare version help'
+_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import backup restore retire prune gc fsck process evaluate compare version help'
 
 _mintfs()
 {
@@ -61,7 +62,7 @@ _mintfs()
 		return
 		;;
 	-n) [[ $command == log ]] && return ;;
-	-m | --from | --exec | --message | --number | --keep-last | --keep-best | --older-than | --grace) return ;;
+	-m | --from | --exec | --message | --number | --keep-last | --keep-best | --older-than | --grace | --rate) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_mintfs_options "$command")" -- "$cur")
@@ -80,7 +81,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
-	init | mount | umount | status | gc | backup | restore)
+	init | mount | umount | status | gc | fsck | backup | restore)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;

@@ -316,4 +316,35 @@ int registry_backup(struct registry *r, const struct registry_copy *how, struct 
  * damaged or missing nothing is restored (-EIO). [slow] */
 int registry_restore(struct registry *r, const struct registry_copy *how, struct registry_copy_totals *ret, struct fault *f);
 
+/* [slow] Is the store what it should be? The database, the rules of this page on its rows, drafts, contents, strays. It may run beside anything; r may be read-only unless
+ * repair is asked for. verify: contents are hashed, at most rate bytes a second (0: as fast as can be); a run that was interrupted goes on where it ended, unless
+ * restart. repair: what can be mended without loss is; what belongs nowhere goes to lost+found/; contents that are lost are recorded, and the next commit of the same ones
+ * heals them. go_on (may be NULL) becomes false: -ECANCELED; ret is then what was found so far. finding and progress are called on this thread, and may be NULL. */
+struct registry_finding {
+	const char *kind;   /* a stable word: docs/design/keeping.md */
+	bool problem;       /* else only worth knowing */
+	bool repaired;
+	const char *action; /* what a repair did, or why it could not; NULL */
+	const char *text;   /* a sentence */
+	char model[CATALOG_PATH_MAX]; /* "": none */
+	uint32_t number;    /* of a version of it; 0: none */
+	const char *name;   /* a path in the store, or an alias; NULL */
+	const struct blob_id *blob; /* NULL: none */
+};
+struct registry_fsck {
+	bool verify, repair, restart;
+	uint64_t rate;
+	const _Atomic bool *go_on;
+	void (*finding)(const struct registry_finding *x, void *arg);
+	void (*progress)(uint64_t done, uint64_t all, void *arg); /* bytes, while contents are hashed */
+	void *arg;
+};
+struct registry_fsck_result {
+	uint64_t problems, repaired, notes;
+	uint64_t models, versions, entries, contents, drafts; /* looked at */
+	uint64_t verified_bytes;
+	bool resumed;
+};
+int registry_fsck(struct registry *r, const struct registry_fsck *how, struct registry_fsck_result *ret, struct fault *f);
+
 #endif

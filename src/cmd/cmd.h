@@ -40,6 +40,7 @@ extern const struct command cmd_restore;
 extern const struct command cmd_retire;
 extern const struct command cmd_prune;
 extern const struct command cmd_gc;
+extern const struct command cmd_fsck;
 extern const struct command cmd_process;
 extern const struct command cmd_evaluate;
 extern const struct command cmd_compare;

@@ -26,6 +26,7 @@ const struct command *const commands[] = {
 	&cmd_retire,
 	&cmd_prune,
 	&cmd_gc,
+	&cmd_fsck,
 	&cmd_process,
 	&cmd_evaluate,
 	&cmd_compare,

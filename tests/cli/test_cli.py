@@ -34,6 +34,7 @@ restore
 retire
 prune
 gc
+fsck
 process
 evaluate
 compare

@@ -1,0 +1,199 @@
+"""fsck: each kind of damage is named by its word, mended by --repair where it can be, and nothing else is said."""
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from cli_env import BIN, call
+
+MODEL = "product/P001_all/mlstm"
+
+
+def blob(store, digest):
+    return store / "blobs" / digest[:2] / digest[2:]
+
+
+def soften(path):
+    subprocess.run(["chattr", "-i", str(path)], stderr=subprocess.DEVNULL)
+    path.chmod(0o644)
+
+
+def sql(store, text, *args):
+    db = sqlite3.connect(store / "catalog.db")
+    try:
+        rows = db.execute(text, args).fetchall()
+        db.commit()
+        return rows
+    finally:
+        db.close()
+
+
+def kinds(done):
+    return sorted({f["kind"] for f in done.json["findings"] if f["problem"]})
+
+
+def digest_of(store, name="model.bin", version="v1"):
+    files = call("show", f"{MODEL}/{version}", "--store", store, "--json").json["files"]
+    return next(f["sha256"] for f in files if f["path"] == name)
+
+
+@pytest.fixture
+def old(drive):
+    """v1 and v2 share a content, v3 is a draft; production leads to v1. Not mounted."""
+    drive.version({"model.bin": "weights", "sub/a.txt": "one"}, metrics={"rmse": 1.5})
+    drive.version({"model.bin": "weights"}, metrics={"rmse": 2.5})
+    drive.mint({"note.txt": "draft"})
+    assert call("alias", drive.path(MODEL), "production", "v1").code == 0
+    drive.umount()
+    return drive.store
+
+
+def test_a_sound_store_is_clean_mounted_or_not(drive):
+    drive.version({"model.bin": "weights", "sub/deep/a.txt": "x"}, metrics={"rmse": 1, "r2": 0.5})
+    drive.mint({"note.txt": "draft"})
+    for args in ([], ["--verify"], ["--repair"]):
+        done = call("fsck", drive.store, "--json", *args)
+        assert done.code == 0 and done.json["findings"] == [] and done.json["versions"] == 1 and done.json["drafts"] == 1, done.out
+    drive.umount()
+    done = call("fsck", drive.store)
+    assert done.code == 0 and "clean" in done.out
+
+
+CATALOG = {
+    "model-numbers": "UPDATE models SET newest_committed = 1",
+    "model-names": "UPDATE models SET identifier = 'wrong'",
+    "alias-astray": "UPDATE aliases SET number = 3",
+    "metrics-idle": "INSERT INTO metrics SELECT id, 3, 'rmse', 0.1 FROM models WHERE type = 'mlstm'",
+    "metrics-differ": "DELETE FROM metrics WHERE number = 1",
+    "sums-wrong": "UPDATE versions SET size = size + 1, n_files = 9 WHERE number = 1",
+}
+
+
+@pytest.mark.parametrize("kind", CATALOG)
+def test_what_is_derived_is_found_wrong_and_made_anew(old, kind):
+    sql(old, CATALOG[kind])
+    found = call("fsck", old, "--json")
+    assert found.code == 1 and kinds(found) == [kind], found.out
+    mended = call("fsck", old, "--repair", "--json")
+    assert mended.code == 0 and all(f["repaired"] and f["action"] for f in mended.json["findings"]), mended.out
+    assert call("fsck", old, "--json").json["findings"] == []
+
+
+BROKEN = {
+    "entries-broken": "DELETE FROM files WHERE name = 'a.txt'",
+    "entries-astray": "UPDATE versions SET n_entries = n_entries - 1 WHERE number = 1",
+    "catalog-link": "UPDATE versions SET model_id = 99999 WHERE number = 3",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_cannot_be_made_anew_is_named_and_left(old, kind):
+    sql(old, BROKEN[kind])
+    for args in ([], ["--repair"]):
+        found = call("fsck", old, "--json", *args)
+        assert found.code == 1 and kind in kinds(found), found.out
+        assert not any(f["repaired"] for f in found.json["findings"] if f["kind"] == kind)
+
+
+def test_a_highest_number_that_is_too_low_is_raised(old):
+    sql(old, "UPDATE models SET last_number = 1")
+    assert kinds(call("fsck", old, "--json")) == ["model-numbers"]
+    assert call("fsck", old, "--repair").code == 0
+    assert sql(old, "SELECT max(last_number) FROM models") == [(3,)]
+
+
+@pytest.mark.parametrize("how, kind, verify", [("gone", "blob-missing", False), ("cut", "blob-size", False), ("rotten", "blob-damaged", True)])
+def test_a_damaged_content_is_named_with_every_version_that_holds_it_and_healed_by_its_next_commit(drive, how, kind, verify):
+    for _ in range(2):
+        drive.version({"model.bin": "weights", "other.txt": "fine"})
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_text("WEIGHTS" if how == "rotten" else "we")
+        path.chmod(0o444)
+    args = ["--verify"] if verify else []
+    found = call("fsck", drive.store, "--json", *args)
+    assert found.code == 1 and kinds(found) == sorted([kind, "version-damaged"]), found.out
+    assert [f["version"] for f in found.json["findings"] if f["kind"] == "version-damaged"] == ["v1", "v2"]
+    assert all("model.bin" in f["text"] for f in found.json["findings"] if f["kind"] == "version-damaged")
+    assert call("fsck", drive.store, "--repair", *args).code == 1, "the content is lost all the same"
+    for v in ("v1", "v2"):
+        with pytest.raises(OSError):
+            drive.path(MODEL, v, "model.bin").read_bytes()
+        assert drive.path(MODEL, v, "other.txt").read_text() == "fine"
+    if how != "gone":
+        assert len(list((drive.store / "lost+found").iterdir())) == 1
+    v3 = drive.version({"model.bin": "weights"})
+    assert (v3 / "model.bin").read_text() == "weights" and drive.path(MODEL, "v1/model.bin").read_text() == "weights"
+    assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
+
+
+def test_what_belongs_nowhere_goes_to_lost_and_found(old):
+    (old / "thesis.tex").write_text("mine")
+    (old / "blobs/ab").mkdir(exist_ok=True)
+    (old / "blobs/ab/not-a-blob").write_text("x")
+    (old / "drafts/4711").mkdir()
+    (old / "drafts/4711/precious").write_text("bytes")
+    (old / "drafts/4712").mkdir()
+    found = call("fsck", old, "--json")
+    assert found.code == 1 and kinds(found) == ["draft-astray", "stray"] and len(found.json["findings"]) == 4
+    assert (old / "thesis.tex").exists()
+    done = call("fsck", old, "--repair")
+    assert done.code == 0, done.out + done.err
+    kept = sorted(p.name for p in (old / "lost+found").rglob("*"))
+    assert kept == ["draft-4711", "precious", "stray-not-a-blob", "stray-thesis.tex"]
+    assert call("fsck", old).code == 0
+
+
+def test_a_draft_that_lost_its_tree_is_recorded_as_discarded(old):
+    (row,) = sql(old, "SELECT id FROM versions WHERE state = 0")
+    shutil.rmtree(old / "drafts" / str(row[0]))
+    assert kinds(call("fsck", old, "--json")) == ["draft-lost"]
+    assert call("fsck", old, "--repair").code == 0
+    assert sql(old, "SELECT state FROM versions WHERE id = ?", row[0]) == [(3,)]
+
+
+def test_a_tree_that_a_commit_left_behind_is_cleared_away(old):
+    (row,) = sql(old, "SELECT id FROM versions WHERE number = 1")
+    (old / "drafts" / str(row[0])).mkdir()
+    assert kinds(call("fsck", old, "--json")) == ["draft-leftover"]
+    assert call("fsck", old, "--repair").code == 0 and not (old / "drafts" / str(row[0])).exists()
+
+
+def test_a_damaged_database_is_told_and_nothing_crashes(old):
+    with open(old / "catalog.db", "r+b") as f:
+        f.seek(0, os.SEEK_END)
+        for page in range(6, f.tell() // 4096, 2):
+            f.seek(page * 4096)
+            f.write(b"\xff" * 4096)
+    done = call("fsck", old)
+    assert done.code == 1 and ("catalog-page" in done.out or "damaged" in done.err)
+
+
+def test_verify_keeps_to_its_rate_and_goes_on_where_it_was_interrupted(drive):
+    for n in range(3):
+        drive.version({"model.bin": os.urandom(3 << 20)})
+    drive.umount()
+    begun = time.monotonic()
+    p = subprocess.Popen([BIN, "fsck", str(drive.store), "--verify", "--rate", "2M"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2.5)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=20)
+    assert p.returncode == 1 and "interrupted" in err and time.monotonic() - begun < 10
+    assert (drive.store / "run/verify").exists()
+    done = call("fsck", drive.store, "--verify", "--json").json
+    assert done["complete"] and done["resumed"] and 0 < done["verified_bytes"] < 9 << 20
+    assert not (drive.store / "run/verify").exists()
+    again = call("fsck", drive.store, "--verify", "--json").json
+    assert not again["resumed"] and again["verified_bytes"] > 9 << 20
+
+
+@pytest.mark.parametrize("args", [["--rate", "5x", "--verify"], ["--rate", "0", "--verify"], ["--rate", "1M"], ["--restart"]])
+def test_fsck_with_options_that_do_not_fit_is_a_usage_error(store, args):
+    assert call("fsck", store, *args).code == 2
