@@ -69,7 +69,7 @@ static int run_command(const struct process_call *c)
 {
 	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
-	int64_t id;
+	int64_t id = 0;
 	int rc = need_mount(c, &f);
 	if (rc == 0)
 		rc = process_run(&o, c->name, &id, &f);
@@ -92,7 +92,7 @@ static int update_command(const struct process_call *c)
 	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
 	const struct process_update u = {.dataset = c->dataset, .dry_run = c->dry_run};
-	int64_t id;
+	int64_t id = 0;
 	int rc = need_mount(c, &f);
 	if (rc == 0)
 		rc = process_update(&o, c->name, &u, &id, &f);
@@ -114,7 +114,7 @@ static int begin_command(const struct process_call *c)
 {
 	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
-	int64_t id;
+	int64_t id = 0;
 	if (process_begin(&o, c->name, &id, &f) < 0)
 		return cmd_fail(c->self, &f);
 	printf("%lld\n", (long long)id);
@@ -125,7 +125,7 @@ static int node_command(const struct process_call *c)
 {
 	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
-	int64_t id;
+	int64_t id = 0;
 	int code = c->second ? parse_run(c, &id) : cmd_usage(c->self, "which node? 'mintfs process show %s' lists them", c->name);
 	if (code)
 		return code;
@@ -138,7 +138,7 @@ static int end_command(const struct process_call *c)
 {
 	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
-	int64_t id;
+	int64_t id = 0;
 	int code = parse_run(c, &id);
 	if (code)
 		return code;
