@@ -6,6 +6,7 @@ _mintfs_options()
 	init | version) echo --json --help ;;
 	mount) echo --foreground -o --help ;;
 	umount) echo --lazy --json --help ;;
+	upgrade) echo --json --help ;;
 	commit) echo --message --store --json --help ;;
 	discard) echo --force --store --json --help ;;
 	list) echo --names --store --json --color --help ;;
@@ -30,7 +31,7 @@ _mintfs_options()
 	esac
 }
 
-_mintfs_commands='init mount umount commit discard list log show diff status find alias path watch export import backup restore retire prune gc fsck process evaluate compare version help'
+_mintfs_commands='init mount umount upgrade commit discard list log show diff status find alias path watch export import backup restore retire prune gc fsck process evaluate compare version help'
 
 _mintfs()
 {
@@ -81,7 +82,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
-	init | mount | umount | status | gc | fsck | backup | restore)
+	init | mount | umount | upgrade | status | gc | fsck | backup | restore)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;

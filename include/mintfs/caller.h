@@ -6,6 +6,7 @@
 #define MINTFS_CALLER_H
 
 #include <mintfs/error.h>
+#include <mintfs/keep.h>
 #include <mintfs/log.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -89,6 +90,10 @@ int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct cal
 /* Watches p; fn is called once when it ends. Watching the same process again is fine and does nothing. -ESRCH: it has ended already
  * (fn will not be called). */
 int caller_watch_add(struct caller_watch *w, struct caller_process p);
+/* Right after caller_watch_new: the pidfds are kept for the process after this one, and those of the one before are used again. So the end of a process is heard of
+ * although it came while nobody watched. */
+int caller_watch_keep(struct caller_watch *w, struct keep *keep);
+void caller_watch_kept_done(struct caller_watch *w); /* what was kept and not watched again by now is let go */
 size_t caller_watch_count(struct caller_watch *w);
 void caller_watch_free(struct caller_watch *w); /* no call after it returns. NULL is fine */
 

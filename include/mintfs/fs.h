@@ -19,8 +19,13 @@ struct fs_options {
 	const char *fsname;    /* the store's path */
 	struct log *log;       /* borrowed */
 	struct keep *keep;     /* borrowed: what the next worker is to find */
-	void (*ready)(void *arg); /* called once when the kernel's INIT was answered: the drive can be used */
+	void (*ready)(void *arg); /* called once when the kernel's INIT was answered, or another worker's mount was taken over: the drive can be used */
 	void *ready_arg;
+	/* user.mintfs.NAME of the root that whoever runs the drive knows: 0, or -ENODATA. May be NULL. */
+	int (*ask)(void *arg, const char *name, char *out, size_t size);
+	/* Another program is to take over (user.mintfs.upgrade of the root, set by who mounted). again: asked for before this process. May be NULL. */
+	int (*upgrade)(void *arg, const char *program, bool again, struct fault *f);
+	void *keeper_arg;         /* of these two */
 };
 
 /* Prepares a drive; nothing is mounted yet. Strings of o are copied. Order of life: fs_new, registry_open (with the fs as its event_arg), fs_serve,
@@ -31,5 +36,16 @@ void fs_registry_event(const struct registry_event *e, void *arg);
 /* Mounts, and serves until unmounted or SIGTERM, SIGINT, SIGHUP; unmounts. 0, or -errno with a sentence where it cannot mount. r is used until it returns. */
 int fs_serve(struct fs *fs, struct registry *r, struct fault *f);
 void fs_free(struct fs *fs); /* NULL is fine */
+
+/* ---- for the keeper of the drive (mintfs/keeper.h) ---- */
+int fs_prepare_keep(struct keep *keep); /* before the first process serves */
+/* What the drive tells the kernel unasked, from a process that outlives the one that serves. Until it is killed. */
+void fs_help(struct keep *keep);
+/* Nobody serves any more: may another process take over what `keep` says? false: *ret_why is the end of a sentence. */
+bool fs_can_go_on(struct keep *keep, const char **ret_why);
+/* Has a thread been longer than the limit at a request? */
+bool fs_stuck(struct keep *keep, int64_t limit_ns, char *why, size_t size);
+/* Takes the mount away, by whatever process; by_force: whoever waits for an answer gets an error. */
+void fs_unmount(const char *dir, struct keep *keep, bool by_force);
 
 #endif

@@ -46,7 +46,7 @@ static inline int keep_held(const struct keep_slot *s, unsigned which) { return 
 /* Single descriptors that outlive a worker. */
 enum keep_fd { KEEP_FD_KEEP, KEEP_FD_FUSE, KEEP_FD_MOUNT_LOCK, KEEP_FD_NOTICES_IN, KEEP_FD_NOTICES_OUT, KEEP_FD_OLD_PROGRAM, KEEP_FDS };
 /* Memory of a room, zero at first. */
-enum keep_area { KEEP_AREA_KEEPER, KEEP_AREA_FS, KEEP_AREA_REGISTRY, KEEP_AREAS };
+enum keep_area { KEEP_AREA_KEEPER, KEEP_AREA_COMMAND, KEEP_AREA_FS, KEEP_AREA_REGISTRY, KEEP_AREAS };
 #define KEEP_AREA_SIZE ((size_t)256 << 10)
 
 int keep_new(struct keep **ret); /* supervisor; tests */

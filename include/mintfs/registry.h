@@ -15,6 +15,7 @@
 #include <mintfs/catalog.h>
 #include <mintfs/draft.h>
 #include <mintfs/error.h>
+#include <mintfs/keep.h>
 #include <mintfs/layout.h>
 #include <mintfs/log.h>
 #include <mintfs/metadata.h>
@@ -75,10 +76,14 @@ struct registry_options {
 	bool serve;             /* a daemon: owns drafts, tracks runs, recovers; mountpoint is recorded */
 	const char *mountpoint; /* absolute */
 	struct log *log;        /* borrowed; may be NULL */
+	struct keep *keep;      /* borrowed; where another process may take over this one's mount; NULL else */
+	int daemon_pid;         /* the process that others know the mount by; 0: this one */
 	registry_event_fn *on_event;
 	void *event_arg;
 };
 int registry_open(const struct registry_options *o, struct registry **ret, struct fault *f);
+/* A daemon serves from now on. After the death of one before, no run settles until then: its open files are told to the drafts first. */
+void registry_begin(struct registry *r);
 void registry_close(struct registry *r); /* waits for what is under way. NULL is fine */
 const char *registry_path(const struct registry *r); /* absolute path of the store */
 bool registry_read_only(const struct registry *r);

@@ -50,9 +50,18 @@ _Static_assert(sizeof(struct exit_info) == 64, "PIDFD_INFO_SIZE_VER0");
 #define EXIT_INFO_GET _IOWR(0xFF, 11, struct exit_info)
 #define EXIT_INFO_EXIT (UINT64_C(1) << 3)
 
+/* held[0]: the pidfd. */
+struct kept_process {
+	struct keep_slot slot;
+	uint64_t start;
+	int32_t pid;
+};
+_Static_assert(sizeof(struct kept_process) <= KEEP_PROCESS_SIZE, "a process fits its record");
+
 struct watched {
 	struct caller_process process;
 	int pidfd;
+	struct kept_process *kept; /* NULL: not kept */
 	/* of the ended, thread only; CLOCK_MONOTONIC */
 	int64_t ask_again_ns, give_up_ns, pause_ns;
 	struct watched *next;
@@ -66,6 +75,8 @@ struct caller_watch {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	struct map64 *known;    /* lock; by key_of() */
+	struct keep *keep;      /* NULL: nothing is kept */
+	struct map64 *before;   /* lock; records of the process before this one that nobody asked for yet; NULL: none */
 	struct watched *ended;  /* thread */
 };
 
@@ -75,8 +86,9 @@ static uint64_t key_of(struct caller_process p)
 	return p.start << 22 | (uint64_t)p.pid;
 }
 
-static void watched_free(struct watched *e)
+static void watched_free(struct caller_watch *w, struct watched *e)
 {
+	keep_drop(w->keep, KEEP_PROCESSES, e->kept);
 	close(e->pidfd);
 	free(e);
 }
@@ -97,10 +109,10 @@ static void finish(struct caller_watch *w, struct watched *e, int status)
 	pthread_mutex_lock(&w->lock);
 	map64_remove(w->known, key_of(p));
 	pthread_mutex_unlock(&w->lock);
-	watched_free(e);
 	if (status < 0)
 		log_info(w->log, "process %d has ended; the kernel does not tell its exit status", (int)p.pid);
 	w->fn(p, status, w->arg);
+	watched_free(w, e); /* after it was told: a death in between, and the next process hears of it again */
 }
 
 static void on_readable(struct caller_watch *w, struct watched *e)
@@ -260,6 +272,68 @@ static int enlist(struct caller_watch *w, struct watched *e)
 	return r;
 }
 
+int caller_watch_keep(struct caller_watch *w, struct keep *keep)
+{
+	SCOPED_LOCK(&w->lock);
+	if (!keep)
+		return 0;
+	w->keep = keep;
+	w->before = map64_new();
+	if (!w->before)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < keep_count(keep, KEEP_PROCESSES); i++) {
+		struct kept_process *k = keep_at(keep, KEEP_PROCESSES, i);
+		if (keep_state_of(k) != KEEP_USED)
+			continue;
+		int r = map64_put(w->before, key_of((struct caller_process){.pid = k->pid, .start = k->start}), k);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool let_go(uint64_t key, void *value, void *arg)
+{
+	struct caller_watch *w = arg;
+	struct kept_process *k = value;
+	int fd = keep_held(&k->slot, 0);
+	keep_drop(w->keep, KEEP_PROCESSES, k);
+	if (fd >= 0)
+		close(fd);
+	return true;
+}
+
+void caller_watch_kept_done(struct caller_watch *w)
+{
+	SCOPED_LOCK(&w->lock);
+	if (!w->before)
+		return;
+	map64_each(w->before, let_go, w);
+	map64_free(w->before);
+	w->before = NULL;
+}
+
+/* The pidfd that the process before this one held. False: none. */
+static bool take_kept(struct caller_watch *w, struct watched *e)
+{
+	SCOPED_LOCK(&w->lock);
+	e->kept = w->before ? map64_remove(w->before, key_of(e->process)) : NULL;
+	if (e->kept)
+		e->pidfd = keep_held(&e->kept->slot, 0);
+	return e->kept != NULL;
+}
+
+static void keep_pidfd(struct caller_watch *w, struct watched *e)
+{
+	e->kept = keep_take(w->keep, KEEP_PROCESSES);
+	if (!e->kept)
+		return;
+	e->kept->pid = e->process.pid;
+	e->kept->start = e->process.start;
+	keep_hold(&e->kept->slot, 0, e->pidfd);
+	keep_publish(e->kept);
+}
+
 int caller_watch_add(struct caller_watch *w, struct caller_process p)
 {
 	if (p.pid <= 0)
@@ -270,14 +344,16 @@ int caller_watch_add(struct caller_watch *w, struct caller_process p)
 	if (!e)
 		return -ENOMEM;
 	e->process = p;
-	int r = open_pidfd(p, &e->pidfd);
+	int r = take_kept(w, e) ? 0 : open_pidfd(p, &e->pidfd);
 	if (r < 0) {
 		free(e);
 		return r;
 	}
+	if (!e->kept)
+		keep_pidfd(w, e);
 	r = enlist(w, e);
 	if (r < 0)
-		watched_free(e);
+		watched_free(w, e);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -289,7 +365,7 @@ size_t caller_watch_count(struct caller_watch *w)
 
 static bool free_known(uint64_t key, void *value, void *arg)
 {
-	watched_free(value);
+	watched_free(arg, value);
 	return true;
 }
 
@@ -299,7 +375,8 @@ void caller_watch_free(struct caller_watch *w)
 		return;
 	eventfd_write(w->stop, 1);
 	pthread_join(w->thread, NULL);
-	map64_each(w->known, free_known, NULL);
+	caller_watch_kept_done(w);
+	map64_each(w->known, free_known, w);
 	map64_free(w->known);
 	close(w->stop);
 	close(w->epoll);

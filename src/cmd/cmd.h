@@ -22,6 +22,7 @@ struct command {
 extern const struct command cmd_init;
 extern const struct command cmd_mount;
 extern const struct command cmd_umount;
+extern const struct command cmd_upgrade;
 extern const struct command cmd_commit;
 extern const struct command cmd_discard;
 extern const struct command cmd_list;

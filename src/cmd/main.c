@@ -8,6 +8,7 @@ const struct command *const commands[] = {
 	&cmd_init,
 	&cmd_mount,
 	&cmd_umount,
+	&cmd_upgrade,
 	&cmd_commit,
 	&cmd_discard,
 	&cmd_list,

@@ -1,11 +1,10 @@
 /* mintfs mount: puts a store on a directory. Also runs as mount.mintfs, for mount(8) and /etc/fstab.
  *
  * The daemon is a child that tells its parent by a pipe: one byte 'R' when the drive is ready, else the sentence why not. */
-#include "cmd.h"
+#include "daemon.h"
 
 #include <mintfs/cleanup.h>
-#include <mintfs/fs.h>
-#include <mintfs/privileges.h>
+#include <mintfs/keeper.h>
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
 
@@ -20,13 +19,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-struct mount_options {
-	char store[PATH_MAX], dir[PATH_MAX];
-	const char *log_path; /* NULL: mintfs.log in the store, or standard error in the foreground */
-	bool foreground, read_only, debug, no_passthrough;
-	int allow_other; /* -1: as the user may */
-};
-
 /* ---- options ---- */
 
 static bool is_ignored(const char *option)
@@ -38,6 +30,23 @@ static bool is_ignored(const char *option)
 		if (!strcmp(option, ignored[i]))
 			return true;
 	return !strncmp(option, "x-", 2) || !strncmp(option, "X-", 2) || !strncmp(option, "comment=", 8) || !strncmp(option, "user=", 5);
+}
+
+/* Absolute: the daemon leaves this directory. */
+static int take_log(const struct command *self, const char *path, struct mount_options *m)
+{
+	auto_free char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+	int n = snprintf(m->log_path, sizeof m->log_path, "%s%s%s", here ? here : "", here ? "/" : "", path);
+	return n > 0 && (size_t)n < sizeof m->log_path ? 0 : cmd_usage(self, "the name of the log is too long");
+}
+
+static int take_deaths(const struct command *self, const char *text, struct mount_options *m)
+{
+	uint64_t n;
+	if (parse_u64(text, 64, &n) < 0)
+		return cmd_usage(self, "deaths= needs a number up to 64; 0 is never");
+	m->deaths = (unsigned)n;
+	return 0;
 }
 
 static int take_option(const struct command *self, char *option, struct mount_options *m)
@@ -53,7 +62,9 @@ static int take_option(const struct command *self, char *option, struct mount_op
 	else if (!strcmp(option, "debug"))
 		m->debug = true;
 	else if (!strncmp(option, "log=", 4))
-		m->log_path = option + 4;
+		return take_log(self, option + 4, m);
+	else if (!strncmp(option, "deaths=", 7))
+		return take_deaths(self, option + 7, m);
 	else if (*option && !is_ignored(option))
 		return cmd_usage(self, "unknown mount option '%s'", option);
 	return 0;
@@ -162,76 +173,6 @@ static int check_mountpoint(struct mount_options *m, const char *dir, struct fau
 
 /* ---- the daemon ---- */
 
-struct daemon { int ready_fd; };
-
-static void tell_ready(void *arg)
-{
-	struct daemon *d = arg;
-	if (d->ready_fd < 0)
-		return;
-	ssize_t n = write(d->ready_fd, "R", 1);
-	(void)n; /* a parent that is gone needs no answer */
-	close(d->ready_fd);
-	d->ready_fd = -1;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; null >= 0 && fd <= 2; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
-}
-
-static int serve(const struct mount_options *m, struct log *log, struct daemon *d, struct fault *f)
-{
-	struct fs *fs = NULL;
-	struct registry *r = NULL;
-	struct keep *keep = NULL;
-	int rc = keep_new(&keep);
-	if (rc < 0)
-		return fault_set(f, -rc, "no memory for the drive: %s", strerror(-rc));
-	struct fs_options fo = {.mountpoint = m->dir, .read_only = m->read_only, .allow_other = m->allow_other == 1, .debug = m->debug, .no_passthrough = m->no_passthrough, .fsname = m->store,
-		.log = log, .keep = keep, .ready = tell_ready, .ready_arg = d};
-	rc = fs_new(&fo, &fs, f);
-	if (rc == 0) {
-		struct registry_options ro = {.path = m->store, .read_only = m->read_only, .serve = true, .mountpoint = m->dir, .log = log,
-			.on_event = fs_registry_event, .event_arg = fs};
-		rc = registry_open(&ro, &r, f);
-	}
-	if (rc == 0)
-		rc = fs_serve(fs, r, f);
-	registry_close(r);
-	fs_free(fs);
-	keep_free(keep);
-	return rc;
-}
-
-static int run_daemon(const struct mount_options *m, struct daemon *d, struct fault *f)
-{
-	struct log *log = NULL;
-	char path[PATH_MAX + 16];
-	snprintf(path, sizeof path, "%s/mintfs.log", m->store);
-	const char *to = m->log_path ? m->log_path : m->foreground ? NULL : path;
-	int rc = privileges_drop();
-	if (rc < 0)
-		return fault_set(f, -rc, "cannot give up the privileges that a drive does not need: %s", strerror(-rc));
-	rc = log_open(to, m->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, &log, f);
-	if (rc < 0 && m->read_only && !m->log_path) /* a store that cannot be written is mounted without a log */
-		rc = 0;
-	if (rc == 0)
-		rc = serve(m, log, d, f);
-	if (rc < 0)
-		log_error(log, "%s", f->error ? f->text : strerror(-rc));
-	log_close(log);
-	return rc;
-}
-
-static void report(int fd, const struct fault *f, int rc)
-{
-	char text[FAULT_TEXT_MAX + 2];
-	int n = snprintf(text, sizeof text, "%c%s", f->verdict == VERDICT_NOT_FOUND || f->error == ENOENT ? 'N' : 'E', f->error ? f->text : strerror(-rc));
-	ssize_t written = write(fd, text, (size_t)n);
-	(void)written;
-}
-
 static int wait_for_daemon(const struct command *self, int fd)
 {
 	char text[FAULT_TEXT_MAX + 2];
@@ -269,11 +210,7 @@ static int start_daemon(const struct command *self, const struct mount_options *
 	setsid();
 	if (chdir("/") < 0)
 		_exit(EXIT_REFUSED);
-	struct daemon d = {pipefd[1]};
-	int rc = run_daemon(m, &d, &f);
-	if (rc < 0 && d.ready_fd >= 0)
-		report(d.ready_fd, &f, rc);
-	return rc < 0 ? EXIT_REFUSED : EXIT_DONE;
+	return daemon_run(self, m, pipefd[1]);
 }
 
 static int may_allow_other(void)
@@ -296,6 +233,11 @@ static int run(const struct command *self, int argc, char **argv)
 	if (!m)
 		return EXIT_REFUSED;
 	m->allow_other = -1;
+	m->deaths = KEEPER_DEATHS;
+	if (argc == 2 && !strcmp(argv[1], "--protocol")) { /* asked by a drive that this program is to take over */
+		printf("%d\n", KEEP_PROTOCOL);
+		return EXIT_DONE;
+	}
 	for (int i = 1; i < argc; i++)
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			cmd_print_help(self);
@@ -306,15 +248,14 @@ static int run(const struct command *self, int argc, char **argv)
 		return code;
 	if (registry_check(where[0], m->store, &f) < 0)
 		return cmd_fail(self, &f);
-	if (check_mountpoint(m, where[1], &f) < 0)
+	bool handed_over = daemon_handed_over() >= 0;
+	if (handed_over)
+		text_copy(m->dir, sizeof m->dir, where[1]);
+	else if (check_mountpoint(m, where[1], &f) < 0)
 		return cmd_fail(self, &f);
 	if (m->allow_other < 0)
 		m->allow_other = may_allow_other();
-	if (!m->foreground)
-		return start_daemon(self, m);
-	struct daemon d = {-1};
-	int rc = run_daemon(m, &d, &f);
-	return rc < 0 ? cmd_fail(self, &f) : EXIT_DONE;
+	return m->foreground || handed_over ? daemon_run(self, m, -1) : start_daemon(self, m);
 }
 
 const struct command cmd_mount = {
@@ -329,6 +270,7 @@ const struct command cmd_mount = {
 		"  -o noallow_other   only the user who mounts\n"
 		"  -o log=FILE        write the log there (default: mintfs.log in the store)\n"
 		"  -o nopassthrough   file data through the daemon, although the kernel could do without it\n"
+		"  -o deaths=N        give up when the worker dies N times within a minute (default 5; 0: never)\n"
 		"  -o debug           log more, and libfuse's requests\n"
 		"\n"
 		"In /etc/fstab:  STORE DIR mintfs defaults,nofail 0 0\n",

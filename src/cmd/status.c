@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define DATA_PATH_MAX 256
+#define RESTARTS_MAX 256
 struct drive { char dir[PATH_MAX]; bool read_only; pid_t pid; int64_t since_ns; char host[CATALOG_NAME_MAX]; };
 struct draft_row { struct catalog_version v; char *author, *reason, *model, *run_key, *run_id, *command; struct registry_draft_info info; bool known; };
 struct status {
@@ -146,6 +147,37 @@ static const char *why(const struct draft_row *d)
 
 /* ---- output ---- */
 
+/* "3, last 2026-01-31 12:00:00 (killed by signal 9)", as the drive says it; "0". */
+static bool read_restarts(const struct drive *d, unsigned *ret_n, char *out, size_t size, char **ret_when, char **ret_why)
+{
+	if (drive_attr(d->dir, "restarts", out, size) < 0)
+		return false;
+	char *when = strstr(out, ", last "), *why = when ? strstr(when, " (") : NULL;
+	*ret_n = (unsigned)strtoul(out, NULL, 10);
+	*ret_when = *ret_why = NULL;
+	if (!why)
+		return true;
+	*why = '\0';
+	*ret_when = when + strlen(", last ");
+	*ret_why = why + 2;
+	(*ret_why)[strcspn(*ret_why, ")")] = '\0';
+	return true;
+}
+
+static void json_restarts(struct json_out *j, const struct drive *d)
+{
+	char text[RESTARTS_MAX], *when = NULL, *reason = NULL;
+	unsigned n;
+	if (!read_restarts(d, &n, text, sizeof text, &when, &reason)) {
+		json_key(j, "restarts");
+		json_null(j);
+	} else {
+		json_field_int(j, "restarts", n);
+	}
+	json_field_string(j, "last_restart", when);
+	json_field_string(j, "last_restart_reason", reason);
+}
+
 static void json_drives(struct json_out *j, const struct status *st)
 {
 	json_array_begin(j);
@@ -160,6 +192,7 @@ static void json_drives(struct json_out *j, const struct status *st)
 		d->pid ? json_int(j, d->pid) : json_null(j);
 		json_field_string(j, "host", d->host[0] ? d->host : NULL);
 		json_field_time(j, "since", d->since_ns);
+		json_restarts(j, d);
 		json_object_end(j);
 	}
 	json_array_end(j);
@@ -226,6 +259,12 @@ static void add_drives(struct table *t, const struct status *st)
 		if (drive_attr(d->dir, "datapath", path, sizeof path) == 0) {
 			table_cell(t, STYLE_DIM, "data path");
 			table_cell(t, STYLE_PLAIN, path);
+		}
+		char text[RESTARTS_MAX], *when = NULL, *reason = NULL;
+		unsigned n;
+		if (read_restarts(d, &n, text, sizeof text, &when, &reason) && when) {
+			table_cell(t, STYLE_DIM, "restarts");
+			table_cellf(t, STYLE_YELLOW, "%u of its worker, the last at %s UTC: %s", n, when, reason);
 		}
 	}
 	if (st->n_drives == 0) {

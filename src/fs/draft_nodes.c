@@ -133,6 +133,24 @@ static int make_root(struct call *c, int64_t version_id, struct draft_node **ret
 	return draft_node_root(fs_draft_nodes(c->fs), &top, ret);
 }
 
+int draft_root_again(struct fs *fs, int64_t version_id, struct draft_node **ret)
+{
+	struct call c = {.fs = fs};
+	auto_read struct catalog_conn *conn = NULL;
+	struct catalog_version v;
+	int r = make_root(&c, version_id, ret);
+
+	if (r != -ESTALE && r != -ENXIO)
+		return r;
+	r = registry_read_begin(fs_registry(fs), &conn);
+	if (r == 0)
+		r = catalog_version_get(conn, version_id, &v);
+	if (r < 0)
+		return r;
+	const struct draft_top top = {.version_id = version_id, .model_id = v.model_id, .number = v.number, .fd = -1};
+	return draft_node_root(fs_draft_nodes(fs), &top, ret);
+}
+
 int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
 {
 	struct draft_nodes *n = fs_draft_nodes(c->fs);
@@ -539,6 +557,14 @@ static int draft_xattrs(struct call *c, fuse_ino_t ino, registry_attr_fn *fn, vo
 	return fn("size", size, arg);
 }
 
+static bool is_discarded(struct fs *fs, int64_t version_id)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	struct catalog_version v;
+
+	return registry_read_begin(fs_registry(fs), &conn) == 0 && catalog_version_get(conn, version_id, &v) == 0 && v.state == CATALOG_DISCARDED;
+}
+
 /* `setfattr -n user.mintfs.commit -v MESSAGE vN`, `setfattr -n user.mintfs.discard [-v force] vN`: for those who have
  * no command line at hand. */
 static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)
@@ -554,6 +580,8 @@ static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, cons
 		return -ENOMEM;
 	if (strcmp(name, "user.mintfs.commit") == 0)
 		return registry_commit(reg, &c->who, id, text[0] ? text : NULL, &c->fault);
+	if (strcmp(name, "user.mintfs.discard") == 0 && c->again && is_discarded(c->fs, id))
+		return 0; /* by the worker that died */
 	if (strcmp(name, "user.mintfs.discard") == 0)
 		return registry_discard(reg, &c->who, id, strcmp(text, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
 	return -EOPNOTSUPP;

@@ -13,6 +13,8 @@ struct draft_use {
 #define DRAFT_USE_INIT {NULL, NULL}
 int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret); /* -ESTALE; a VERSION's root is made if need be */
 void draft_use_end(struct draft_use *u);
+/* The root node of a version whose nodes the worker before knew, in use; of one that is no draft any more too. */
+int draft_root_again(struct fs *fs, int64_t version_id, struct draft_node **ret);
 #define auto_use __attribute__((cleanup(draft_use_end)))
 
 /* May this mount change the version of node now? *ret is its draft, referenced. Else a refusal with its sentence. */

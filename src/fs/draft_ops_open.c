@@ -209,6 +209,14 @@ static int create_unnamed(struct call *c, const struct draft_place *p, mode_t mo
 	return fd < 0 ? fd : begin_created(c, p, NULL, mode, &fd, fi, e);
 }
 
+static bool unlink_unused(int dirfd, const char *name)
+{
+	struct stat st;
+
+	return sys_fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 && st.st_nlink == 1 &&
+	       sys_unlinkat(dirfd, name, 0) == 0;
+}
+
 int draft_create(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi,
 	struct fuse_entry_param *e)
 {
@@ -224,6 +232,8 @@ int draft_create(struct call *c, fuse_ino_t parent, const char *name, mode_t mod
 	if (strcmp(name, "/") == 0)
 		return create_unnamed(c, &p, mode, fi, e);
 	fd = sys_openat(p.dir.fd, name, backing_flags(fi) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+	if (fd == -EEXIST && c->again && unlink_unused(p.dir.fd, name)) /* made by the worker that died, perhaps not to the end: made anew */
+		fd = sys_openat(p.dir.fd, name, backing_flags(fi) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
 	if (fd == -EEXIST && !(fi->flags & O_EXCL)) {
 		draft_place_end(&p);
 		return open_existing(c, parent, name, fi, e);

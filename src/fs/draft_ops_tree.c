@@ -3,6 +3,7 @@
  * The kernel holds the locks of the directories that a request names, so of one name there is one request at a time;
  * the table is told of a change after the file system has done it, and of a loss before (the pin). */
 #include "draft_nodes.h"
+#include "kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,6 +61,12 @@ static int adopt(struct call *c, const struct draft_place *p, const char *name, 
 	return 0;
 }
 
+/* The kernel had looked and found no such name, and holds the directory: what a request that comes again finds there the worker that died had made for it. */
+static int made_before(const struct call *c, int r)
+{
+	return r == -EEXIST && c->again ? 0 : r;
+}
+
 int draft_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
 	auto_place struct draft_place p = DRAFT_PLACE_INIT;
@@ -68,7 +75,7 @@ int draft_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode
 	if (r == 0)
 		r = draft_place_begin(c, parent, &p);
 	if (r == 0)
-		r = sys_mkdirat(p.dir.fd, name, mode & 07777);
+		r = made_before(c, sys_mkdirat(p.dir.fd, name, mode & 07777));
 	return r != 0 ? r : adopt(c, &p, name, S_IFDIR | mode, e);
 }
 
@@ -83,7 +90,7 @@ int draft_mknod(struct call *c, fuse_ino_t parent, const char *name, mode_t mode
 	if (r == 0)
 		r = draft_place_begin(c, parent, &p);
 	if (r == 0)
-		r = sys_mknodat(p.dir.fd, name, mode);
+		r = made_before(c, sys_mknodat(p.dir.fd, name, mode));
 	return r != 0 ? r : adopt(c, &p, name, S_IFREG | (mode & 07777), e);
 }
 
@@ -93,7 +100,7 @@ int draft_symlink(struct call *c, fuse_ino_t parent, const char *name, const cha
 	int r = draft_place_begin(c, parent, &p);
 
 	if (r == 0)
-		r = sys_symlinkat(target, p.dir.fd, name);
+		r = made_before(c, sys_symlinkat(target, p.dir.fd, name));
 	return r != 0 ? r : adopt(c, &p, name, S_IFLNK | 0777, e);
 }
 
@@ -113,7 +120,7 @@ int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char 
 		return -EXDEV;
 	r = draft_node_reach(u.nodes, u.node, &at, &st);
 	if (r == 0)
-		r = sys_linkat_fd(at.fd, p.dir.fd, newname);
+		r = made_before(c, sys_linkat_fd(at.fd, p.dir.fd, newname));
 	if (r < 0)
 		return r;
 	r = sys_fstat(at.fd, &st);
@@ -139,6 +146,8 @@ static int remove_name(struct call *c, fuse_ino_t parent, const char *name, int 
 
 	if (r == 0)
 		r = sys_fstatat(p.dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
+	if (r == -ENOENT && c->again && p.dir.fd >= 0)
+		return 0; /* the worker that died had removed it */
 	if (r != 0)
 		return r;
 	others = hold_others(p.dir.fd, name, &st);
@@ -183,14 +192,26 @@ static int end_look(struct draft_nodes *n, struct end *e)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* Had the worker that died carried it out? Two names exchanged look as before: which file was to move it had noted. */
+static bool renamed_before(const struct call *c, const struct end *from, const struct end *to, unsigned flags)
+{
+	if (!(flags & RENAME_EXCHANGE))
+		return !from->exists && to->exists;
+	return c->hand && to->exists && atomic_load(&c->hand->moving) == to->st.st_ino;
+}
+
 /* Under the rename lock. */
-static int rename_locked(struct draft_nodes *n, struct draft *d, struct end *from, struct end *to, unsigned flags)
+static int rename_locked(struct call *c, struct draft_nodes *n, struct draft *d, struct end *from, struct end *to, unsigned flags)
 {
 	auto_close int others = -1;
 	int r = end_look(n, from);
 
 	if (r == 0)
 		r = end_look(n, to);
+	if (r == 0 && c->again && renamed_before(c, from, to, flags))
+		return 0;
+	if (c->hand)
+		atomic_store(&c->hand->moving, from->exists ? from->st.st_ino : 0);
 	if (r == 0 && to->exists)
 		others = hold_others(to->dirfd, to->name, &to->st);
 	if (r == 0)
@@ -238,7 +259,7 @@ int draft_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t
 	from = (struct end){.dir = p.use.node, .dirfd = p.dir.fd, .name = name, .copy = take_ptr(newname_copy)};
 	to = (struct end){.dir = q.node, .dirfd = newdir.fd, .name = newname, .copy = take_ptr(name_copy)};
 	draft_renames_lock(q.nodes);
-	r = rename_locked(q.nodes, p.change.draft, &from, &to, flags);
+	r = rename_locked(c, q.nodes, p.change.draft, &from, &to, flags);
 	draft_renames_unlock(q.nodes);
 	draft_node_put(q.nodes, from.node);
 	draft_node_put(q.nodes, to.node);

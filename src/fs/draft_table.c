@@ -225,7 +225,9 @@ static struct draft_node *root_new(const struct draft_top *top)
 		return NULL;
 	}
 	*node->top = *top;
-	node->top->draft = draft_ref(top->draft);
+	if (top->draft)
+		draft_ref(top->draft);
+	node->gone = !top->draft;
 	node->ino = node_make(NODE_VERSION, (uint64_t)top->version_id);
 	node->type = S_IFDIR;
 	node->root = node;

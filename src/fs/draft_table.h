@@ -16,10 +16,10 @@
 
 /* What belongs to the version as a whole; owned by its root node. */
 struct draft_top {
-	struct draft *draft; /* referenced */
+	struct draft *draft; /* referenced; NULL: gone since before this worker */
 	int64_t version_id, model_id;
 	uint32_t number;
-	int fd;              /* O_PATH, of the root directory; the draft's own */
+	int fd;              /* O_PATH, of the root directory; the draft's own. -1 where there is no draft */
 };
 
 struct draft_node {

@@ -182,9 +182,30 @@ static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mod
 	if (dir.is_model)
 		return mint(c, &dir, name, mode, e);
 	r = registry_dir_make(c->fs->registry, &c->who, dir.id, name, mode & DIR_BITS, &made, &c->fault);
+	if (r == -EEXIST && c->again) /* made by the worker that died */
+		r = find_dir(c->fs, dir.id, name, &made);
 	if (r == 0)
 		layout_dir_entry(&made, e);
 	return r;
+}
+
+/* What a request that comes again does not find is what it took away before. */
+static int done_before(struct call *c, int r)
+{
+	if (r != -ENOENT || !c->again)
+		return r;
+	c->fault = (struct fault)FAULT_INIT;
+	return 0;
+}
+
+static bool find_alias(struct call *c, int64_t model_id, const char *name, struct catalog_alias *ret)
+{
+	struct registry_child child;
+
+	if (registry_child_find(c->fs->registry, model_id, name, &c->who, &child) < 0 || child.kind != REGISTRY_ALIAS)
+		return false;
+	*ret = child.alias;
+	return true;
 }
 
 static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
@@ -196,10 +217,10 @@ static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
 	if (r < 0)
 		return r;
 	if (!dir.is_model)
-		return registry_dir_remove(c->fs->registry, dir.id, name, &c->fault);
+		return done_before(c, registry_dir_remove(c->fs->registry, dir.id, name, &c->fault));
 	r = registry_child_find(c->fs->registry, dir.id, name, &c->who, &child);
 	if (r < 0)
-		return r;
+		return done_before(c, r);
 	if (child.kind != REGISTRY_VERSION)
 		return -ENOTDIR;
 	if (child.version.state != CATALOG_DRAFT) {
@@ -217,7 +238,7 @@ static int layout_unlink(struct call *c, fuse_ino_t parent, const char *name)
 	if (r < 0)
 		return r;
 	if (dir.is_model)
-		return registry_alias_drop(c->fs->registry, &c->who, dir.id, name, &c->fault);
+		return done_before(c, registry_alias_drop(c->fs->registry, &c->who, dir.id, name, &c->fault));
 	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)
 		return call_refuse(c, &versions_ops, NODE_VERSIONS_JSON);
 	return -ENOENT;
@@ -234,6 +255,8 @@ static int layout_symlink(struct call *c, fuse_ino_t parent, const char *name, c
 	if (!dir.is_model)
 		return layout_refuse(c, parent);
 	r = registry_alias_set(c->fs->registry, &c->who, dir.id, name, target, &a, &c->fault);
+	if (r == -EEXIST && c->again && find_alias(c, dir.id, name, &a)) /* set by the worker that died */
+		r = 0;
 	if (r == 0)
 		link_entry(node_make(NODE_ALIAS, (uint64_t)a.id), &dir, a.number, a.set_ns, e);
 	return r;
@@ -242,14 +265,17 @@ static int layout_symlink(struct call *c, fuse_ino_t parent, const char *name, c
 static int layout_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags)
 {
 	struct catalog_dir dir;
+	struct catalog_alias a;
 	int r = layout_dir_get(c->fs, parent, &dir);
 
 	if (r < 0)
 		return r;
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
 		return -EINVAL;
-	if (dir.is_model && parent == newparent)
-		return registry_alias_rename(c->fs->registry, &c->who, dir.id, name, newname, flags & RENAME_NOREPLACE, &c->fault);
+	if (dir.is_model && parent == newparent) {
+		r = registry_alias_rename(c->fs->registry, &c->who, dir.id, name, newname, flags & RENAME_NOREPLACE, &c->fault);
+		return r == -ENOENT && find_alias(c, dir.id, newname, &a) ? done_before(c, r) : r;
+	}
 	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)
 		return call_refuse(c, &versions_ops, NODE_VERSIONS_JSON);
 	fault_set(&c->fault, EPERM, "%s keeps its place: versions and models are recorded by their paths, and an alias belongs to its model", name);
@@ -320,6 +346,8 @@ static int layout_setxattr(struct call *c, fuse_ino_t ino, const char *name, con
 	if (*rest)
 		*rest++ = '\0';
 	r = registry_child_find(c->fs->registry, dir.id, text, &c->who, &child);
+	if (r < 0 && !commits && c->again)
+		return 0; /* discarded by the worker that died */
 	if (r < 0 || child.kind != REGISTRY_VERSION)
 		return fault_set(&c->fault, ENOENT, "'%s' is no version of the model: write v3, and what belongs to it behind a blank", text);
 	open_wait_writers(c->fs, child.version.id, RELEASE_WAIT_MS);

@@ -6,9 +6,10 @@
  * call of another room. */
 #include "session.h"
 
-#include "kept.h"
+#include "draft_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/sys.h>
 #include <string.h>
@@ -222,4 +223,60 @@ unsigned open_count(struct fs *fs, int64_t version_id)
 	for (const struct open_entry *e = fs->opens.first; e; e = e->next)
 		n += e->file.version_id == version_id;
 	return n;
+}
+
+/* ---- after the death of a worker ---- */
+
+/* Are they what they were? A wrong descriptor would be another file's bytes. */
+static bool is_same_file(const struct kept_open *kept)
+{
+	struct stat st;
+
+	return fstat(keep_held(&kept->slot, 0), &st) == 0 && (!(kept->flags & KEPT_DRAFT) || (uint64_t)st.st_ino == kept->backing_ino);
+}
+
+static int tell_draft(struct fs *fs, struct open_file *of)
+{
+	bool writable;
+	int r = registry_draft_get(fs->registry, of->version_id, &of->draft, &writable);
+
+	if (r < 0) /* committed or discarded meanwhile: who has it open reads on */
+		return r == -ENOENT || r == -ENXIO ? 0 : r;
+	r = draft_file_opened(of->draft, of->backing_ino, of->writable, NULL);
+	if (r < 0)
+		draft_put(of->draft);
+	return r;
+}
+
+static int pin_node(struct fs *fs, const struct open_file *of)
+{
+	struct draft_node *node;
+	auto_close int pin = -1;
+	int r = draft_node_get(fs->draft_nodes, of->ino, &node);
+
+	if (r < 0)
+		return r;
+	pin = sys_reopen(of->fd, O_PATH);
+	r = draft_node_opened(fs->draft_nodes, node, &pin);
+	draft_node_put(fs->draft_nodes, node);
+	return r;
+}
+
+int open_again(struct fs *fs, struct kept_open *kept)
+{
+	struct open_file of = {.fd = keep_held(&kept->slot, 0), .path_fd = keep_held(&kept->slot, 1), .ino = kept->ino, .writable = kept->flags & KEPT_WRITABLE,
+		.is_draft = kept->flags & KEPT_DRAFT, .is_text = kept->flags & KEPT_TEXT, .version_id = kept->version_id, .backing_ino = (ino_t)kept->backing_ino,
+		.node = kept->node, .backing_id = kept->node ? kept->backing_id : 0};
+	struct open_entry *e;
+	int r = is_same_file(kept) ? 0 : -EBADF;
+
+	if (r == 0 && of.is_draft)
+		r = pin_node(fs, &of);
+	if (r == 0 && of.is_draft)
+		r = tell_draft(fs, &of);
+	if (r == 0)
+		r = add_entry(fs, &of, kept, &e);
+	if (r == 0 && of.node)
+		r = passthrough_again(fs, of.node, of.backing_id);
+	return r;
 }

@@ -115,6 +115,23 @@ static int begin_listing(struct call *c, const struct node_ops *ops, fuse_ino_t 
 	return 0;
 }
 
+int listing_again(struct fs *fs, struct kept_listing *kept)
+{
+	struct listing *l = malloc(sizeof *l);
+	uint64_t handle;
+	int r = l ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		*l = (struct listing){.ops = classes[kept->class % CLASSES], .ino = kept->ino, .kept = kept};
+		r = add_listing(fs, l, &handle);
+	}
+	if (r < 0) {
+		free(l);
+		keep_drop(fs->keep, KEEP_LISTINGS, kept);
+	}
+	return r;
+}
+
 /* Takes l. */
 static void end_listing(struct call *c, struct listing *l, struct fuse_file_info *fi)
 {
@@ -197,7 +214,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* What a draft's listing needs beyond what is kept of it: made anew after a death. */
-static int open_again(struct call *c, struct listing *l)
+static int revive(struct call *c, struct listing *l)
 {
 	struct fuse_file_info fi = {0};
 	int r = 0;
@@ -231,7 +248,7 @@ static void read_listing(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	call_begin(&c, req);
 	struct listing *l = listing_of(c.fs, fi);
-	int r = !l ? -EBADF : buf ? open_again(&c, l) : -ENOMEM;
+	int r = !l ? -EBADF : buf ? revive(&c, l) : -ENOMEM;
 	if (r == 0) {
 		fi->fh = l->fh;
 		r = l->ops->readdir(&c, ino, off, &s, fi);

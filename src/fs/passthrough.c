@@ -86,9 +86,12 @@ static const char *why_not(int store_fd, bool offered)
 	return NULL;
 }
 
-bool passthrough_decide(struct passthrough *p, int store_fd, bool offered)
+bool passthrough_decide(struct passthrough *p, int store_fd, bool offered, bool agreed)
 {
 	const char *why = p->switched_off ? "switched off by the mount option nopassthrough" : why_not(store_fd, offered);
+
+	if (!why && !agreed)
+		why = "it was not agreed on when the drive was mounted";
 
 	SCOPED_LOCK(&p->lock);
 	p->enabled = why == NULL;
@@ -126,7 +129,7 @@ static int backing_open(struct fs *fs, fuse_req_t req, int fd)
 static void backing_close(struct fs *fs, int id)
 {
 	uint32_t what = (uint32_t)id;
-	if (fs->session && ioctl(fuse_session_fd(fs->session), DEV_IOC_BACKING_CLOSE, &what) < 0 && errno != ENOTCONN)
+	if (fs->session && ioctl(fuse_session_fd(fs->session), DEV_IOC_BACKING_CLOSE, &what) < 0 && errno != ENOTCONN && errno != ENOENT)
 		log_warning(fs->log, "backing id %d cannot be closed: %s", id, strerror(errno));
 }
 
@@ -136,6 +139,8 @@ static int open_route(struct fs *fs, fuse_req_t req, int fd)
 	struct passthrough *p = &fs->passthrough;
 	int id = p->enabled && fd >= 0 ? backing_open(fs, req, fd) : 0;
 
+	if (id > 0)
+		atomic_store(&fs->channel.kept->newest_backing_id, id);
 	if (id >= 0)
 		return id;
 	if (id == -EPERM || id == -ELOOP || id == -EOPNOTSUPP || id == -ENOTTY) {
@@ -180,4 +185,37 @@ void passthrough_end(struct fs *fs, fuse_ino_t ino)
 		backing_close(fs, route->backing_id);
 	map64_remove(p->routes, ino);
 	free(route);
+}
+
+/* ---- after the death of a worker: ids live in the connection ---- */
+
+int passthrough_again(struct fs *fs, fuse_ino_t ino, int backing_id)
+{
+	struct passthrough *p = &fs->passthrough;
+	SCOPED_LOCK(&p->lock);
+	struct route *route = map64_get(p->routes, ino);
+
+	if (!route) {
+		route = calloc(1, sizeof *route);
+		int r = route ? map64_put(p->routes, ino, route) : -ENOMEM;
+		if (r < 0) {
+			free(route);
+			return r;
+		}
+		route->backing_id = backing_id;
+	}
+	route->opens++;
+	return 0;
+}
+
+#define STRAYS 4 /* one registration is made at a time: one id at most was got and not noted */
+
+void passthrough_forget_strays(struct fs *fs, int id)
+{
+	int newest = atomic_load(&fs->channel.kept->newest_backing_id);
+
+	if (id)
+		backing_close(fs, id);
+	for (int i = 1; !id && newest && i <= STRAYS; i++)
+		backing_close(fs, newest + i);
 }

@@ -56,6 +56,8 @@ static void begin_serving(void *arg)
 {
 	struct fs *fs = arg;
 
+	if (fs->resumed) /* fs_serve says so */
+		return;
 	if (!passthrough_enabled(&fs->passthrough, NULL, 0))
 		widen_readahead(fs);
 	if (fs->ready)
@@ -93,6 +95,9 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->gid = getgid();
 	fs->ready = o->ready;
 	fs->ready_arg = o->ready_arg;
+	fs->ask = o->ask;
+	fs->upgrade = o->upgrade;
+	fs->keeper_arg = o->keeper_arg;
 	fs->channel.ready = begin_serving;
 	fs->channel.ready_arg = fs;
 	open_table_init(&fs->opens);
@@ -105,7 +110,7 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->keep = o->keep;
 	r = small_files_init(&fs->small);
 	if (r == 0)
-		r = channel_init(&fs->channel, keep_area(fs->keep, KEEP_AREA_FS));
+		r = channel_init(&fs->channel, fs->keep);
 	if (r == 0)
 		r = fs->passthrough.routes && fs->listings ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
 	if (r == 0)
@@ -180,7 +185,9 @@ static void want(struct fuse_conn_info *conn, unsigned cap, bool on)
 void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
-	bool direct = passthrough_decide(&fs->passthrough, registry_store_dirfd(fs->registry), atomic_load(&fs->channel.offered) & BIT_PASSTHROUGH);
+	const struct kept_session *k = fs->channel.kept;
+	bool direct = passthrough_decide(&fs->passthrough, registry_store_dirfd(fs->registry), atomic_load(&fs->channel.offered) & BIT_PASSTHROUGH,
+		!atomic_load(&k->init_answered) || atomic_load(&k->passthrough));
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 	want(conn, FUSE_CAP_PASSTHROUGH, direct);
@@ -188,7 +195,8 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 #else
 	atomic_store(&fs->channel.passthrough, direct);
 #endif
-	log_info(fs->log, "data path: %s%s", direct ? "passthrough" : "by the daemon: ", direct ? "" : fs->passthrough.reason);
+	if (!fs->resumed)
+		log_info(fs->log, "data path: %s%s", direct ? "passthrough" : "by the daemon: ", direct ? "" : fs->passthrough.reason);
 	conn->max_write = MAX_WRITE;
 	if (conn->max_readahead > MAX_READAHEAD)
 		conn->max_readahead = MAX_READAHEAD;
@@ -229,7 +237,7 @@ static int add_options(const struct fs *fs, struct fuse_args *args)
 	return bad ? -ENOMEM : 0;
 }
 
-static int mount_session(struct fs *fs, struct fault *f)
+static int make_session(struct fs *fs, struct fault *f)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = add_options(fs, &args);
@@ -241,15 +249,70 @@ static int mount_session(struct fs *fs, struct fault *f)
 	fuse_opt_free_args(&args);
 	if (r < 0)
 		return fault_set(f, -r, "cannot prepare a FUSE session: %s", strerror(-r));
+	return 0;
+}
+
+/* libfuse gets a descriptor of its own: it closes it with the session, and the connection has to outlive that. */
+static int attach(struct fs *fs, struct fault *f)
+{
+	int fd = fcntl(keep_fd(fs->keep, KEEP_FD_FUSE), F_DUPFD_CLOEXEC, 0);
+	int r = fd < 0 ? -errno : channel_attach(&fs->channel, fs->session, fd);
+
+	if (r < 0)
+		return fault_set(f, -r, "cannot take over the channel to the kernel: %s", strerror(-r));
+	return 0;
+}
+
+static int mount_session(struct fs *fs, struct fault *f)
+{
+	int r = make_session(fs, f);
+
+	if (r < 0)
+		return r;
 	errno = 0;
 	if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
 		int error = errno != 0 ? errno : EIO;
 		return fault_set(f, error, "cannot mount at %s: %s%s", fs->mountpoint, strerror(error),
 			fs->allow_other && fs->uid != 0 ? " (allow_other needs user_allow_other in /etc/fuse.conf)" : "");
 	}
-	r = channel_attach(&fs->channel, fs->session);
+	keep_fd_set(fs->keep, KEEP_FD_FUSE, fuse_session_fd(fs->session));
+	return attach(fs, f);
+}
+
+/* libfuse hears the kernel's INIT before threads read requests, for which it would not be ready. */
+static int hear_init(struct fs *fs)
+{
+	struct fuse_buf buf = {0};
+
+	channel_feed_init(&fs->channel);
+	int r = fuse_session_receive_buf(fs->session, &buf);
+	if (r > 0)
+		fuse_session_process_buf(fs->session, &buf);
+	free(buf.mem);
+	return r > 0 ? 0 : r < 0 ? r : -EIO;
+}
+
+/* Takes over from a worker that died. Nobody else reads from the connection meanwhile, so what is sent again is exactly what that one left. */
+static int resume_session(struct fs *fs, struct fault *f)
+{
+	const struct kept_session *k = fs->channel.kept;
+	int64_t began = time_monotonic_ns();
+	struct again_count n;
+	int r = make_session(fs, f);
+
+	if (r == 0)
+		r = attach(fs, f);
 	if (r < 0)
-		return fault_set(f, -r, "cannot take over the channel to the kernel: %s", strerror(-r));
+		return r;
+	r = again_restore(fs, &n);
+	if (r == 0 && k->init_len > 0)
+		r = hear_init(fs);
+	if (r == 0 && k->init_len > 0)
+		r = channel_resend(&fs->channel, keep_fd(fs->keep, KEEP_FD_FUSE));
+	if (r < 0)
+		return fault_set(f, -r, "cannot take over the mount at %s: %s", fs->mountpoint, strerror(-r));
+	log_info(fs->log, "took over %s in %lld ms: %u open files, %u listings, %u nodes of drafts, %u threads were at work", fs->mountpoint,
+		(long long)((time_monotonic_ns() - began) / 1000000), n.opens, n.listings, n.nodes, n.requests);
 	return 0;
 }
 
@@ -286,7 +349,7 @@ static void stop_notify(struct fs *fs)
 
 	notify_stop_begin(fs->notify);
 	fuse_session_reset(fs->session);
-	while (!notify_stopped(fs->notify)) {
+	while (!notify_stopped(fs->notify) || !notices_are_out(fs->keep)) {
 		struct pollfd p = {.fd = fuse_session_fd(fs->session), .events = POLLIN};
 		if (poll(&p, 1, STOP_POLL_MS) > 0 && (p.revents & POLLIN) && fuse_session_receive_buf(fs->session, &buf) > 0)
 			fuse_session_process_buf(fs->session, &buf);
@@ -297,10 +360,17 @@ static void stop_notify(struct fs *fs)
 
 static void end_session(struct fs *fs)
 {
-	if (fs->session) {
+	if (fs->session && !fs->resumed) { /* libfuse remembers what it has mounted */
+		int fd = keep_fd(fs->keep, KEEP_FD_FUSE);
+		keep_fd_set(fs->keep, KEEP_FD_FUSE, -1);
+		if (fd >= 0)
+			close(fd);
 		fuse_session_unmount(fs->session);
-		fuse_session_destroy(fs->session);
 	}
+	if (fs->session)
+		fuse_session_destroy(fs->session);
+	if (fs->resumed)
+		fs_unmount(fs->mountpoint, fs->keep, false);
 	fs->session = NULL;
 	if (fs->draft_nodes) {
 		open_table_release(fs, &fs->opens);
@@ -321,13 +391,18 @@ int fs_serve(struct fs *fs, struct registry *reg, struct fault *f)
 		end_session(fs);
 		return fault_set(f, -r, "cannot prepare the drive: %s", strerror(-r));
 	}
-	r = mount_session(fs, f);
+	fs->resumed = keep_fd(fs->keep, KEEP_FD_FUSE) >= 0;
+	r = fs->resumed ? resume_session(fs, f) : mount_session(fs, f);
 	if (r == 0) {
 		r = pool_start(fs);
 		if (r == 0)
 			r = notify_start(fs->notify);
-		if (r == 0)
+		if (r == 0) {
+			registry_begin(reg);
+			if (fs->resumed && fs->ready)
+				fs->ready(fs->ready_arg);
 			r = run_loop(fs);
+		}
 		if (r < 0)
 			fault_set(f, -r, "serving %s: %s", fs->mountpoint, strerror(-r));
 		stop_notify(fs);

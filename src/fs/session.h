@@ -7,6 +7,7 @@
 #include <mintfs/fs.h>
 #include <mintfs/util.h>
 #include <pthread.h>
+#include <sys/uio.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -33,16 +34,30 @@ struct channel {
 	_Atomic uint64_t offered;     /* what the kernel offered in it: FUSE_… bits of linux/fuse.h, upper half from flags2 */
 	_Atomic bool passthrough;     /* to be told to the kernel in the reply to INIT */
 	_Atomic unsigned order;       /* for the thread sanitizer only */
-	struct kept_session *kept;
+	_Atomic bool feed_init;
+	struct present { void *buf; size_t len; char *front; } present[KEPT_HANDS]; /* each of its thread alone */
+	struct keep *keep;
+	struct kept_session *kept;    /* the same memory */
 	pthread_key_t hand;           /* of the thread: its struct kept_hand */
 	_Atomic unsigned n_hands;
 };
-int channel_init(struct channel *ch, struct kept_session *kept);
+int channel_init(struct channel *ch, struct keep *keep);
 void channel_release(struct channel *ch);
 /* Of a thread that reads requests; NULL elsewhere, and where there are too many of them. */
 struct kept_hand *channel_hand(struct channel *ch);
-/* Takes over the reading and writing of a session that was mounted. The session's userdata must be the fs. */
-int channel_attach(struct channel *ch, struct fuse_session *se);
+/* Takes over the reading and writing of a session, from and to fd. The session's userdata must be the fs. */
+int channel_attach(struct channel *ch, struct fuse_session *se, int fd);
+void channel_feed_init(struct channel *ch); /* the next read is the INIT of the mount's beginning */
+int channel_resend(struct channel *ch, int fd); /* before anything is read */
+bool channel_can_resend(const struct kept_session *k);
+
+/* ---- notices.c: what is told to the kernel unasked, by a process that does not die with a worker ---- */
+ssize_t notices_send(struct keep *keep, const struct iovec *iov, int count); /* as writev; waits while there is much to tell */
+bool notices_are_out(struct keep *keep); /* nothing waits, nothing is being told */
+
+/* ---- again.c: after the death of a worker ---- */
+struct again_count { unsigned opens, listings, nodes, requests; };
+int again_restore(struct fs *fs, struct again_count *ret);
 #define BIT_PASSTHROUGH (1ULL << 37) /* FUSE_PASSTHROUGH of linux/fuse.h, Linux 6.9 */
 
 /* ---- passthrough.c: file data without the daemon ---- */
@@ -55,11 +70,14 @@ struct passthrough {
 };
 void passthrough_init(struct passthrough *p);
 void passthrough_release(struct passthrough *p);
-bool passthrough_decide(struct passthrough *p, int store_fd, bool offered); /* at INIT */
+/* At INIT. agreed: false where an earlier worker has answered it without. */
+bool passthrough_decide(struct passthrough *p, int store_fd, bool offered, bool agreed);
 bool passthrough_enabled(struct passthrough *p, char *reason, size_t size); /* reason may be NULL; "" where enabled */
 /* An open of a node of the kernel, served by descriptor fd (-1: has no file): *ret_backing_id is 0 where the daemon serves it. -ENOMEM. */
 int passthrough_begin(struct fs *fs, fuse_req_t req, fuse_ino_t ino, int fd, int *ret_backing_id);
 void passthrough_end(struct fs *fs, fuse_ino_t ino); /* for each begin, at its release */
+int passthrough_again(struct fs *fs, fuse_ino_t ino, int backing_id); /* a begin by the worker before */
+void passthrough_forget_strays(struct fs *fs, int id); /* an id that nobody uses; 0: those that a worker may have got in its last moment */
 
 /* ---- open_reply.c ---- */
 /* As fuse_reply_open and fuse_reply_create, with a backing id (0: none). */
@@ -85,6 +103,7 @@ void notify_stop_end(struct notify *n);
 void notify_free(struct notify *n);
 
 /* ---- open.c ---- */
+int open_again(struct fs *fs, struct kept_open *kept); /* an open file of the worker before */
 #define OPEN_PART 1024
 #define OPEN_PARTS 1024
 struct open_part;
@@ -123,6 +142,7 @@ void small_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off);
 void small_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence);
 
 /* ---- ops_dir.c ---- */
+int listing_again(struct fs *fs, struct kept_listing *kept); /* of the worker before */
 void listings_release(struct fs *fs); /* ends what the kernel never released */
 void listings_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
 
@@ -143,6 +163,9 @@ struct fs {
 	bool read_only, allow_other, debug;
 	void (*ready)(void *arg);
 	void *ready_arg;
+	int (*ask)(void *arg, const char *name, char *out, size_t size);
+	int (*upgrade)(void *arg, const char *program, bool again, struct fault *f);
+	void *keeper_arg;
 	struct log *log;
 	uid_t uid;
 	gid_t gid;
@@ -153,6 +176,7 @@ struct fs {
 	struct keep *keep;
 	struct registry *registry;
 	struct fuse_session *session;
+	bool resumed; /* another worker mounted it */
 	struct draft_nodes *draft_nodes;
 	struct workq *long_pool, *sync_pool;
 

@@ -2,7 +2,8 @@
  *
  *   listed, on versions and what is in them     what the registry says of a version or a file
  *   readable on every node, not listed          store (path of the store), path (relative to the root of the drive), datapath (passthrough, or daemon and why), error (the last refusal there)
- *   written                                     commit (a message; on a version), discard (1, or force); on a model retire (vN, or vN force; a message on the next line)
+ *   readable on the root, not listed            restarts (of the worker)
+ *   written                                     commit (a message; on a version), discard (1, or force); on a model retire (vN, or vN force; a message on the next line); on the root upgrade (a program that takes over)
  *
  * To set or remove what is generated is no error and has no effect: rsync -X and cp --preserve=xattr do so with what they listed at the other end.
  * Everything else cannot be set (EOPNOTSUPP, on which cp -a and tar go on) and is not there (ENODATA). */
@@ -78,6 +79,8 @@ static int find_value(struct call *c, const struct node_ops *ops, fuse_ino_t ino
 		snprintf(text, sizeof text, "%s%s", direct ? "passthrough" : "daemon: ", why);
 		return copy(text, ret);
 	}
+	if (ino == NODE_ROOT && c->fs->ask && c->fs->ask(c->fs->keeper_arg, name, text, sizeof text) == 0)
+		return copy(text, ret);
 	if (strcmp(name, "path") == 0) {
 		r = node_path(c->fs, ino, text, sizeof text);
 		if (r == 0)
@@ -163,6 +166,19 @@ struct setxattr_job {
 	char *value;
 };
 
+static int upgrade(struct call *c, const char *program)
+{
+	struct fs *fs = c->fs;
+
+	if (!fs->upgrade)
+		return -EOPNOTSUPP;
+	if (c->who.uid != 0 && c->who.uid != fs->uid)
+		return fault_set(&c->fault, EPERM, "only who mounted the drive, and root, may have another program take it over");
+	if (program[0] != '/')
+		return fault_set(&c->fault, EINVAL, "the program that is to take over is named by its absolute path");
+	return fs->upgrade(fs->keeper_arg, program, c->again, &c->fault);
+}
+
 static void setxattr_run(void *arg)
 {
 	auto_free struct setxattr_job *j = arg;
@@ -174,7 +190,9 @@ static void setxattr_run(void *arg)
 	if (node_tag(j->ino) == NODE_VERSION)
 		open_wait_writers(j->c.fs, (int64_t)node_value(j->ino), RELEASE_WAIT_MS);
 	int r = node_ops_of(j->c.fs, j->ino, &ops);
-	if (r == 0)
+	if (r == 0 && j->ino == NODE_ROOT && strcmp(j->name, PREFIX "upgrade") == 0)
+		r = upgrade(&j->c, j->value);
+	else if (r == 0)
 		r = ops->setxattr ? ops->setxattr(&j->c, j->ino, j->name, j->value, j->size) : -EOPNOTSUPP;
 	call_reply_err(&j->c, j->ino, r);
 	notify_hold_end(notify, &hold);
@@ -199,7 +217,7 @@ static struct setxattr_job *new_job(const struct call *c, fuse_ino_t ino, const 
 
 static bool is_generated(const char *own)
 {
-	static const char *const names[] = {"version", "state", "sha256", "digest", "size", "run", "created", "message", "error", "store", "path", "datapath"};
+	static const char *const names[] = {"version", "state", "sha256", "digest", "size", "run", "created", "message", "error", "store", "path", "datapath", "restarts"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(own, names[i]) == 0)

@@ -45,6 +45,7 @@ void live_hold_first(struct live_table *t, struct live *l)
 		l->ended_ns = time_now_ns();
 		live_settle_soon(t, l);
 	}
+	live_keep(l);
 }
 
 static void holder_ended(struct live_table *t, struct live *l, int status)
@@ -112,6 +113,7 @@ static bool process_ended_in(uint64_t key, void *value, void *arg)
 		l->ended_ns = time_now_ns();
 		live_settle_soon(e->t, l);
 	}
+	live_keep(l);
 	return true;
 }
 
@@ -122,6 +124,20 @@ void live_process_ended(struct caller_process p, int status, void *arg)
 	SCOPED_LOCK(&t->mutex);
 	if (!t->stopped)
 		map64_each(t->by_version, process_ended_in, &e);
+}
+
+/* The state of a run from the process before this one: its processes are watched again. The end of one that came meanwhile is heard of by its pidfd; where there
+ * is none it is over, nobody knows how. */
+void live_follow_again(struct live_table *t, struct live *l)
+{
+	for (unsigned i = 0; i < l->n_parts; i++)
+		if (l->parts[i].alive && !watch(t, l->parts[i].process))
+			participant_ended(l, &l->parts[i], -1);
+	if (!l->holder_gone && l->holder < l->n_chain && !watch(t, l->chain[l->holder]))
+		holder_ended(t, l, -1);
+	if (live_run_over(l) && !l->ended_ns)
+		l->ended_ns = time_now_ns();
+	live_keep(l);
 }
 
 /* ---- joining ---- */
@@ -270,6 +286,7 @@ void live_joined(struct live *l, const struct registry_actor *who)
 		observe = !l->observed;
 		l->observed = true;
 	}
+	live_keep(l);
 	bool is_minter = l->n_chain && caller_same(l->chain[0], c.self);
 	pthread_mutex_unlock(&t->mutex);
 	if (reopened)

@@ -66,6 +66,10 @@ int live_table_new(struct registry *r, struct live_table **ret)
 	int rc = t->by_version && t->by_model ? 0 : -ENOMEM;
 	if (rc == 0 && r->serve && !r->read_only)
 		rc = caller_watch_new(live_process_ended, t, r->log, &t->watch);
+	if (rc == 0 && t->watch)
+		rc = caller_watch_keep(t->watch, r->keep);
+	if (rc == 0)
+		rc = live_kept_read(t);
 	if (rc < 0) {
 		live_table_free(t);
 		return rc;
@@ -104,6 +108,7 @@ void live_table_free(struct live_table *t)
 	}
 	map64_free(t->by_version);
 	map64_free(t->by_model);
+	map64_free(t->before);
 	pthread_cond_destroy(&t->minted);
 	pthread_mutex_destroy(&t->mutex);
 	pthread_mutex_destroy(&t->adopting);
@@ -149,6 +154,7 @@ void live_put(struct live *l)
 	if (!l || atomic_fetch_sub(&l->refs, 1) != 1)
 		return;
 	draft_put(l->draft);
+	live_keep_end(l);
 	if (l->lock_fd >= 0)
 		close(l->lock_fd);
 	free(l->parts);
@@ -175,6 +181,7 @@ void live_remove(struct live_table *t, int64_t version_id)
 	if (l) {
 		table_remove(t, l);
 		l->removed = true;
+		live_keep_end(l);
 	}
 	pthread_mutex_unlock(&t->mutex);
 	live_put(l);
@@ -183,7 +190,12 @@ void live_remove(struct live_table *t, int64_t version_id)
 struct draft *live_draft(struct live *l) { return l->draft; }
 
 bool live_anchored(struct live *l) { return atomic_load(&l->anchored); }
-void live_set_anchored(struct live *l) { atomic_store(&l->anchored, true); }
+void live_set_anchored(struct live *l)
+{
+	atomic_store(&l->anchored, true);
+	SCOPED_LOCK(&l->table->mutex);
+	live_keep(l);
+}
 
 static int live_new(struct live_table *t, const struct catalog_version *v, int lock_fd, struct live **ret)
 {
@@ -295,10 +307,12 @@ int live_mint_done(struct live_table *t, struct live_mint *m, const struct catal
 			l->n_chain = 1 + m->caller.n_ancestors;
 		}
 		rc = table_add(t, l);
-		if (rc == 0)
+		if (rc == 0) {
+			live_keep_begin(l);
 			live_hold_first(t, l);
-		else
+		} else {
 			live_put(l);
+		}
 	} else {
 		close(lock_fd);
 	}
@@ -352,7 +366,8 @@ static struct live *find_minted(struct live_table *t, const struct catalog_versi
 	return l ? live_ref(l) : NULL;
 }
 
-static int adopt(struct live_table *t, struct catalog_version *v, int lock_fd, struct live **ret)
+/* kept: from the process before this one; NULL: taken up from the catalog alone. */
+static int adopt(struct live_table *t, struct catalog_version *v, int lock_fd, struct kept_live *kept, struct live **ret)
 {
 	struct registry *r = t->r;
 	struct live *l;
@@ -361,9 +376,17 @@ static int adopt(struct live_table *t, struct catalog_version *v, int lock_fd, s
 		close(lock_fd);
 		return rc;
 	}
-	if (r->serve) {
-		struct owner_job j = {v->id, r->mount_id};
+	bool again = kept && live_kept_restore(l, kept) == 0;
+	if (kept && !again)
+		keep_drop(r->keep, KEEP_DRAFTS, kept);
+	if (r->serve && !again)
 		recall_run(r, l);
+	if (r->serve && !again && t->paused && v->owner == r->mount_id) { /* minted in the last moment of the process before this one */
+		l->recalled = false;
+		l->status = 0;
+	}
+	if (r->serve && v->owner != r->mount_id) {
+		struct owner_job j = {v->id, r->mount_id};
 		rc = catalog_write(r->catalog, false, owner_write, &j);
 		if (rc < 0) /* it only tells others where to go */
 			log_warning(r->log, "draft %lld is served here, which cannot be recorded: %s", (long long)v->id, strerror(-rc));
@@ -374,7 +397,10 @@ static int adopt(struct live_table *t, struct catalog_version *v, int lock_fd, s
 		live_put(l);
 		return rc;
 	}
-	if (r->serve)
+	live_keep_begin(l);
+	if (r->serve && again)
+		live_follow_again(t, l);
+	else if (r->serve)
 		live_hold_first(t, l);
 	*ret = live_ref(l);
 	return 0;
@@ -384,12 +410,15 @@ int live_adopt(struct live_table *t, const struct catalog_version *version, stru
 {
 	struct catalog_version v = *version;
 	SCOPED_LOCK(&t->adopting);
+	int lock_fd = -1;
+	struct kept_live *kept = live_kept_take(t, v.id, &lock_fd);
 	pthread_mutex_lock(&t->mutex);
-	bool full = is_full(t);
+	bool full = !kept && is_full(t);
 	pthread_mutex_unlock(&t->mutex);
 	if (full)
 		return -EWOULDBLOCK; /* it can be read still, and is taken up when there is room */
-	int lock_fd = live_lock_draft(t->r, v.id);
+	if (!kept)
+		lock_fd = live_lock_draft(t->r, v.id);
 	if (lock_fd == -EWOULDBLOCK) {
 		struct live *l = find_minted(t, &v);
 		if (l)
@@ -400,8 +429,10 @@ int live_adopt(struct live_table *t, const struct catalog_version *version, stru
 		return lock_fd;
 	int rc = still_draft(t->r, &v); /* asked after the directory: a state changes before its tree goes */
 	if (rc == 0 && lock_fd >= 0)
-		return adopt(t, &v, lock_fd, ret);
-	if (lock_fd >= 0)
+		return adopt(t, &v, lock_fd, kept, ret);
+	if (kept)
+		live_kept_drop(t, kept);
+	else if (lock_fd >= 0)
 		close(lock_fd);
 	return rc < 0 ? rc : -ENOENT;
 }

@@ -48,6 +48,8 @@ struct live {
 	unsigned tries;       /* to settle, in vain for EBUSY */
 	bool observed;        /* the run's command is known to be a writer's */
 	bool settling, settled, removed;
+	bool acting;          /* it is being settled: not done yet, should the process die */
+	struct kept_live *kept; /* NULL: not kept */
 	struct live *next_of_model, *next_free;
 };
 
@@ -67,6 +69,8 @@ struct live_table {
 	struct caller_watch *watch; /* NULL: runs are not followed */
 	size_t max; /* drafts; fixed */
 	bool stopped;
+	bool paused;           /* nothing settles yet: open files are not all known again (live_resume) */
+	struct map64 *before;  /* records of the process before this one; only while the store is opened. NULL: none */
 };
 
 struct live *live_ref(struct live *l);
@@ -76,6 +80,19 @@ bool live_same_id(const char *key, uid_t uid, const struct caller *c); /* is the
 void live_hold_first(struct live_table *t, struct live *l); /* mutex held */
 caller_ended_fn live_process_ended;
 bool live_run_over(const struct live *l); /* mutex held; never for a run that cannot be followed */
+
+void live_follow_again(struct live_table *t, struct live *l); /* mutex held */
+
+/* kept_live.c */
+struct kept_live;
+void live_keep_begin(struct live *l); /* mutex held, and for live_keep */
+void live_keep(struct live *l);       /* its state has changed */
+void live_keep_end(struct live *l);
+int live_kept_read(struct live_table *t);
+/* The record of a draft, with its lock; NULL: none. */
+struct kept_live *live_kept_take(struct live_table *t, int64_t version_id, int *ret_lock_fd);
+void live_kept_drop(struct live_table *t, struct kept_live *k);
+int live_kept_restore(struct live *l, struct kept_live *k);
 
 /* settle.c */
 void live_record_reopened(struct live *l); /* its reason and the end of its run are taken back */

@@ -21,6 +21,9 @@ struct registry {
 	int dirfd;
 	uid_t owner; /* of the store's directory */
 	bool read_only, serve;
+	struct keep *keep;  /* NULL: nothing outlives the process */
+	int daemon_pid;     /* that stands in the catalog */
+	bool resumed;       /* another process served this mount before */
 	struct log *log;
 	struct catalog *catalog;
 	struct blob_store *blobs;
@@ -46,6 +49,9 @@ int refuse_system(struct fault *f, int error, const char *fmt, ...) __attribute_
 #define refuse(f, verdict, ...) ((void)(refuse)(f, verdict, __VA_ARGS__), -EINVAL)
 #define refuse_system(f, error, ...) ((void)(refuse_system)(f, error, __VA_ARGS__), -EIO)
 #endif
+
+void live_pause(struct live_table *t);  /* nothing settles until live_resume */
+void live_resume(struct live_table *t); /* open files are known again: what is over may settle */
 
 void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t version_id, uint32_t number);
 /* "v3 of product/P001_all/mlstm", for sentences: of a long path the end, since the reason must fit behind it. out is always text. */

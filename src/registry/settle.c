@@ -100,6 +100,7 @@ static void settle_again(struct live_table *t, struct live *l)
 {
 	SCOPED_LOCK(&t->mutex);
 	l->settled = false;
+	live_keep(l);
 	if (++l->tries < TRIES_MAX || draft_open_files(l->draft) > 0)
 		live_settle_soon(t, l);
 }
@@ -113,15 +114,21 @@ static void settle_job(void *arg)
 	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled};
 	l->settling = false;
 	l->settled = over || l->settled;
+	l->acting = over;
 	pthread_mutex_unlock(&t->mutex);
-	if (over && settle_run(t->r, l, &end) == -EBUSY)
+	bool busy = over && settle_run(t->r, l, &end) == -EBUSY;
+	pthread_mutex_lock(&t->mutex);
+	l->acting = false;
+	live_keep(l);
+	pthread_mutex_unlock(&t->mutex);
+	if (busy)
 		settle_again(t, l);
 	live_put(l);
 }
 
 void live_settle_soon(struct live_table *t, struct live *l)
 {
-	if (t->stopped || l->settling || l->settled || l->removed || !live_run_over(l))
+	if (t->stopped || t->paused || l->settling || l->settled || l->removed || !live_run_over(l))
 		return;
 	if (draft_open_files(l->draft) != 0)
 		return; /* live_quiet comes when the last is closed */

@@ -248,6 +248,35 @@ static int open_rooms(struct registry *r, struct fault *f)
 #define MOUNT_LOCK_MAX 32
 static void mount_lock_name(int64_t id, char out[MOUNT_LOCK_MAX]) { snprintf(out, MOUNT_LOCK_MAX, "run/%lld", (long long)id); }
 
+struct registry_kept { int64_t mount_id; };
+
+static int64_t *kept_mount(struct registry *r)
+{
+	return &((struct registry_kept *)keep_area(r->keep, KEEP_AREA_REGISTRY))->mount_id;
+}
+
+/* The row and the lock of the process before this one; its descriptor is still open. */
+static bool resume_mount(struct registry *r)
+{
+	struct catalog_mount m;
+	auto_read struct catalog_conn *conn = NULL;
+	if (!r->keep || *kept_mount(r) == 0 || keep_fd(r->keep, KEEP_FD_MOUNT_LOCK) < 0)
+		return false;
+	if (catalog_read_begin(r->catalog, &conn) < 0 || catalog_mount_get(conn, *kept_mount(r), &m) < 0)
+		return false;
+	r->mount_id = m.id;
+	r->mount_fd = keep_fd(r->keep, KEEP_FD_MOUNT_LOCK);
+	return true;
+}
+
+static void keep_mount(struct registry *r)
+{
+	if (!r->keep)
+		return;
+	keep_fd_set(r->keep, KEEP_FD_MOUNT_LOCK, r->mount_fd);
+	*kept_mount(r) = r->mount_id;
+}
+
 struct mount_job { struct registry *r; struct catalog_mount m; int64_t id; int fd; };
 
 /* The lock is taken before others can see the row: nobody takes the mount for dead in between. */
@@ -273,7 +302,7 @@ static int mount_remove_write(struct catalog_conn *conn, void *arg)
 
 static int announce_mount(struct registry *r, const char *mountpoint, struct fault *f)
 {
-	struct mount_job j = {.r = r, .m = {.pid = getpid(), .read_only = r->read_only, .since_ns = time_now_ns()}, .fd = -1};
+	struct mount_job j = {.r = r, .m = {.pid = r->daemon_pid, .read_only = r->read_only, .since_ns = time_now_ns()}, .fd = -1};
 	char name[MOUNT_LOCK_MAX];
 	text_copy(j.m.host, sizeof j.m.host, r->host);
 	text_copy(j.m.boot_id, sizeof j.m.boot_id, r->boot_id);
@@ -292,6 +321,7 @@ static int announce_mount(struct registry *r, const char *mountpoint, struct fau
 	}
 	r->mount_id = j.id;
 	r->mount_fd = j.fd;
+	keep_mount(r);
 	return 0;
 }
 
@@ -419,6 +449,27 @@ static int scan_directories(void *arg)
 	return rc;
 }
 
+struct finish_job { struct registry *r; int64_t id; };
+
+static void finish_job(void *arg)
+{
+	struct finish_job *j = arg;
+	commit_clear_staging(j->r, j->id);
+	free(j);
+}
+
+/* While a mount is taken over its users wait: what can be done later is. */
+static void finish_later(struct registry *r, int64_t id)
+{
+	struct finish_job *j = r->resumed ? malloc(sizeof *j) : NULL;
+	if (j)
+		*j = (struct finish_job){r, id};
+	if (j && workq_submit(r->jobs, finish_job, j) == 0)
+		return;
+	free(j);
+	commit_clear_staging(r, id);
+}
+
 static void recover(struct registry *r)
 {
 	forget_dead_mounts(r);
@@ -428,7 +479,7 @@ static void recover(struct registry *r)
 	if (rc < 0)
 		log_warning(r->log, "cannot look through the drafts: %s", strerror(-rc));
 	for (size_t i = 0; i < scan.finish.n; i++)
-		commit_clear_staging(r, scan.finish.ids[i]);
+		finish_later(r, scan.finish.ids[i]);
 	free(scan.finish.ids);
 	recover_rows(r);
 }
@@ -456,6 +507,8 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 	r->read_only = o->read_only;
 	r->serve = o->serve;
 	r->log = o->log;
+	r->keep = o->keep;
+	r->daemon_pid = o->daemon_pid ? o->daemon_pid : getpid();
 	r->on_event = o->on_event;
 	r->event_arg = o->event_arg;
 	if (gethostname(r->host, sizeof r->host - 1) < 0)
@@ -470,6 +523,10 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 	if (rc == 0)
 		rc = open_rooms(r, f);
 	if (rc == 0 && o->serve && !o->read_only)
+		r->resumed = resume_mount(r);
+	if (rc == 0 && r->resumed)
+		live_pause(r->live);
+	if (rc == 0 && o->serve && !o->read_only && !r->resumed)
 		rc = announce_mount(r, o->mountpoint, f);
 	if (rc == 0 && o->serve && !o->read_only && (rc = readers_new(r, &r->readers)) < 0)
 		refuse_system(f, rc, "cannot open the store %s", o->path);
@@ -483,6 +540,11 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 		recover(r);
 	*ret = r;
 	return 0;
+}
+
+void registry_begin(struct registry *r)
+{
+	live_resume(r->live);
 }
 
 void registry_close(struct registry *r)
@@ -502,6 +564,8 @@ void registry_close(struct registry *r)
 	r->live = NULL;
 	if (r->mount_id && r->catalog) {
 		char name[MOUNT_LOCK_MAX];
+		if (r->keep)
+			*kept_mount(r) = 0;
 		mount_lock_name(r->mount_id, name);
 		catalog_write(r->catalog, false, mount_remove_write, &r->mount_id);
 		sys_unlinkat(r->dirfd, name, 0);
@@ -509,8 +573,11 @@ void registry_close(struct registry *r)
 	drafts_close(r->drafts);
 	blob_store_close(r->blobs);
 	catalog_close(r->catalog);
-	if (r->mount_fd >= 0)
+	if (r->mount_fd >= 0) {
+		if (r->keep)
+			keep_fd_set(r->keep, KEEP_FD_MOUNT_LOCK, -1);
 		close(r->mount_fd);
+	}
 	if (r->dirfd >= 0)
 		close(r->dirfd);
 	caller_cache_free(r->callers);

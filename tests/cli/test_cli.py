@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -16,6 +17,7 @@ COMMANDS = """
 init
 mount
 umount
+upgrade
 commit
 discard
 list
@@ -53,6 +55,16 @@ def at_work(pid):
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def kill_all(pid):
+    """kill -9 of a drive's keeper and of all it has started, before any of them can clear up."""
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        rest = [int(p) for p in f.read().split()]
+    for p in rest:
+        os.kill(p, signal.SIGSTOP)
+    for p in [pid, *rest]:
+        os.kill(p, signal.SIGKILL)
 
 
 # ---- help, usage, version ----
@@ -483,7 +495,7 @@ def test_a_lazy_umount_takes_a_busy_drive_away_and_its_daemon_ends_after_the_las
 def test_a_draft_whose_daemon_was_killed_can_be_committed_by_name(drive):
     drive.mint({"model.bin": "x"})
     pid = call("status", drive.store, "--json").json["mounts"][0]["pid"]
-    os.kill(pid, 9)
+    kill_all(pid)
     assert wait_for(lambda: not at_work(pid))
     assert call("status", drive.store, "--json").json["mounts"] == []
     assert call("commit", f"{M}/v1", "--store", drive.store, "--json").json["state"] == "committed"
@@ -494,7 +506,7 @@ def test_a_drive_whose_daemon_was_killed_is_cleared_by_umount_and_by_mount(drive
     draft = drive.mint({"model.bin": "x"})
     for clear in (drive.umount, lambda: None):
         pid = call("status", drive.store, "--json").json["mounts"][0]["pid"]
-        os.kill(pid, 9)
+        kill_all(pid)
         assert wait_for(lambda: not at_work(pid))
         one_sentence(call("list", drive.dir), 1, "lost its daemon")
         done = clear()

@@ -325,14 +325,41 @@ class Drive:
         assert self.pid, "mintfs mount returned, but no daemon runs"
         return self
 
-    def find_daemon(self):
+    def processes(self):
+        """pid → parent of all that serve this mount: the keeper and its children."""
         wanted = [b"mount", os.fsencode(self.store), os.fsencode(self.at)]
+        found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, IndexError):
                 argv = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
                 if argv[1:4] == wanted and os.stat(f"/proc/{pid}").st_uid == (self.uid or 0):
-                    return int(pid)
+                    found[int(pid)] = int(Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[1])
+        return found
+
+    def find_daemon(self):
+        """The keeper: the one whose parent is none of them."""
+        found = self.processes()
+        return next((pid for pid, parent in found.items() if parent not in found), None)
+
+    def worker(self):
+        """The process that serves now; None between two."""
+        for pid, parent in self.processes().items():
+            with contextlib.suppress(OSError):
+                if parent == self.pid and Path(f"/proc/{pid}/comm").read_text() == "mintfs-worker\n" and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+                    return pid
         return None
+
+    def kill_worker(self, sig=signal.SIGKILL):
+        """Another takes over by itself. The pid of the one that was killed."""
+        pid = wait_until(self.worker, what="a worker")
+        os.kill(pid, sig)
+        return pid
+
+    def wait_worker(self, after):
+        """The worker that came after one, when it serves."""
+        wait_until(lambda: self.worker() not in (None, after), what="another worker")
+        os.statvfs(self.at)
+        return self.worker()
 
     def __truediv__(self, path):
         return self.at / path
@@ -391,10 +418,18 @@ class Drive:
         return self.mount()
 
     def kill(self):
-        """kill -9 of the daemon: the mount stays behind, dead."""
+        """kill -9 of all that serve it at once: the mount stays behind, dead."""
         pid, self.pid = self.pid, None
+        rest = [p for p, parent in self.processes().items() if parent == pid]
+        for p in rest:  # none may clear up after its keeper
+            os.kill(p, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
+        for p in rest:
+            os.kill(p, signal.SIGKILL)
         os.waitpid(pid, 0)
+        for p in rest:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(p, 0)
 
     def close(self):
         if self.pid is None:
@@ -450,9 +485,9 @@ class House:
 
         return run(*argv, env=env, preexec_fn=drop if uid is not None else None)
 
-    def init(self, name="store"):
+    def init(self, name="store", uid=None):
         path = self.folder / name
-        run(binary(), "init", path, env=self.sanitizer_env())
+        self.run(binary(), "init", path, env=self.sanitizer_env(), uid=uid)
         return path
 
     def mount(self, store=None, at="mnt", options=(), uid=None, descriptors=None):
@@ -477,8 +512,10 @@ class House:
         """For a test that hangs: what waits for a dead daemon gets its error."""
         for d in self.drives:
             if d.pid:
-                with contextlib.suppress(OSError):
-                    os.kill(d.pid, signal.SIGKILL)
+                for pid in [d.pid, *d.processes()]:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+                subprocess.run(["umount", "-f", "-l", str(d.at)], stderr=subprocess.DEVNULL)
 
     def close(self):
         """Ends everything; returns what was wrong."""

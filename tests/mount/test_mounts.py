@@ -330,5 +330,5 @@ def test_mount_t_mintfs_works_through_the_helper(house, store):
 
 def test_what_the_end_of_a_thread_needs_is_loaded_while_there_are_descriptors(drive):
     """glibc opens it at the first pthread_cancel, which libfuse calls at the unmount, and aborts where it has no descriptor left."""
-    with open(f"/proc/{drive.pid}/maps") as f:
+    with open(f"/proc/{drive.worker()}/maps") as f:
         assert "libgcc_s.so" in f.read()

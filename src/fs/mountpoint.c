@@ -1,0 +1,69 @@
+/* Taking a mount away: by the worker that ends, or by its keeper where no worker can. */
+#include "session.h"
+
+#include <mintfs/fs.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void by_fusermount(const char *dir)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", dir, (char *)NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
+/* The last descriptor is closed first: an unmount that finds the connection alive would ask us. A connection that has ended says POLLERR: then somebody else may be mounted
+ * there by now. */
+void fs_unmount(const char *dir, struct keep *keep, bool by_force)
+{
+	int fd = keep_fd(keep, KEEP_FD_FUSE);
+	struct pollfd p = {.fd = fd};
+	bool over = fd < 0 || (poll(&p, 1, 0) == 1 && (p.revents & POLLERR));
+
+	if (!over && by_force && umount2(dir, MNT_FORCE | MNT_DETACH) == 0)
+		over = true;
+	keep_fd_set(keep, KEEP_FD_FUSE, -1);
+	if (fd >= 0)
+		close(fd);
+	if (!over && umount2(dir, MNT_DETACH) < 0 && geteuid() != 0)
+		by_fusermount(dir);
+}
+
+bool fs_can_go_on(struct keep *keep, const char **ret_why)
+{
+	const struct kept_session *k = keep_area(keep, KEEP_AREA_FS);
+
+	if (keep_fd(keep, KEEP_FD_FUSE) < 0) {
+		*ret_why = "the mount is gone";
+		return false;
+	}
+	if (k->init_len > 0 && !channel_can_resend(k)) {
+		*ret_why = "the kernel cannot send again what the worker had read (Linux 6.9 can)";
+		return false;
+	}
+	return true;
+}
+
+/* A thread that reads requests is never long at one: what may take long goes to the pool. */
+bool fs_stuck(struct keep *keep, int64_t limit_ns, char *why, size_t size)
+{
+	struct kept_session *k = keep_area(keep, KEEP_AREA_FS);
+	int64_t now = time_monotonic_ns();
+
+	for (unsigned i = 0; i < KEPT_HANDS; i++) {
+		int64_t since = atomic_load(&k->hands[i].since_ns);
+		if (since != 0 && now - since > limit_ns) {
+			snprintf(why, size, "a request (code %u) is not answered for %lld s", atomic_load(&k->hands[i].opcode), (long long)((now - since) / NS_PER_SEC));
+			return true;
+		}
+	}
+	return false;
+}
