@@ -62,6 +62,7 @@ struct watched {
 	struct caller_process process;
 	int pidfd;
 	struct kept_process *kept; /* NULL: not kept */
+	bool waits;                /* lock; not in epoll yet: until all are known again who were before */
 	/* of the ended, thread only; CLOCK_MONOTONIC */
 	int64_t ask_again_ns, give_up_ns, pause_ns;
 	struct watched *next;
@@ -255,6 +256,20 @@ static int open_pidfd(struct caller_process p, int *ret_fd)
 	return 0;
 }
 
+static int add_to_epoll(struct caller_watch *w, struct watched *e)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = e};
+	return epoll_ctl(w->epoll, EPOLL_CTL_ADD, e->pidfd, &event);
+}
+
+static bool begin_waiting(uint64_t key, void *value, void *arg)
+{
+	struct watched *e = value;
+	if (e->waits && add_to_epoll(arg, e) == 0)
+		e->waits = false;
+	return true;
+}
+
 /* Makes e known; -EEXIST if another thread was faster. */
 static int enlist(struct caller_watch *w, struct watched *e)
 {
@@ -264,8 +279,8 @@ static int enlist(struct caller_watch *w, struct watched *e)
 	int r = map64_put(w->known, key_of(e->process), e);
 	if (r < 0)
 		return r;
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = e};
-	if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, e->pidfd, &event) == 0)
+	e->waits = w->before != NULL; /* one that has ended is told to all who ask for it, not to the first alone */
+	if (e->waits || add_to_epoll(w, e) == 0)
 		return 0;
 	r = -errno;
 	map64_remove(w->known, key_of(e->process));
@@ -311,6 +326,7 @@ void caller_watch_kept_done(struct caller_watch *w)
 	map64_each(w->before, let_go, w);
 	map64_free(w->before);
 	w->before = NULL;
+	map64_each(w->known, begin_waiting, w);
 }
 
 /* The pidfd that the process before this one held. False: none. */
