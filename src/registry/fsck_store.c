@@ -141,9 +141,8 @@ int fsck_drafts(struct fsck *k)
 /* Every name that a store may hold: docs/spec/store.md. */
 static bool belongs(const char *name)
 {
-	static const char *const names[] = {"config.json", "lock", "blobs", "drafts", "run", "incoming", "lost+found", "catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal",
-		"backup.json"};
-	static const char *const prefixes[] = {"mintfs.log", ".mintfs-tmp-"};
+	static const char *const names[] = {"config.json", "lock", "blobs", "drafts", "run", "incoming", "lost+found", "backup.json"};
+	static const char *const prefixes[] = {"catalog.db", "mintfs.log", ".mintfs-tmp-"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))
 			return true;

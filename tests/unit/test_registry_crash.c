@@ -53,6 +53,12 @@ static void do_gc(struct fixture *x, int64_t id)
 	registry_gc(x->r, &(struct registry_gc){.grace_ns = 0}, &sum, NULL);
 }
 
+static void do_repair(struct fixture *x, int64_t id)
+{
+	struct registry_fsck_result sum;
+	registry_fsck(x->r, &(struct registry_fsck){.verify = true, .repair = true}, &sum, NULL);
+}
+
 static int count_names(struct fixture *x, const char *dir)
 {
 	char path[256];
@@ -232,6 +238,41 @@ static void test_death_in_a_sweep_takes_only_what_nobody_needs_and_the_next_one_
 	}
 }
 
+/* Other bytes of the same length under the name of a content. */
+static void let_rot(struct fixture *x, int64_t version, const char *name)
+{
+	struct catalog_conn *conn;
+	struct catalog_file file;
+	char hex[BLOB_HEX_SIZE], command[512];
+	assert_int_equal(registry_read_begin(x->r, &conn), 0);
+	assert_int_equal(catalog_file_find(conn, -version, name, &file), 0);
+	catalog_read_end(conn);
+	blob_id_hex(&file.blob, hex);
+	snprintf(command, sizeof command, "f=%s/blobs/%.2s/%s; chattr -i $f 2>/dev/null; chmod u+w $f && printf WEIGHTS >$f && chmod 0444 $f", x->store, hex, hex + 2);
+	assert_int_equal(system(command), 0);
+}
+
+static void test_death_in_a_repair_of_a_damaged_content_leaves_it_for_the_next_and_a_commit_heals_it(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	static const char *const points[] = {"fsck.set-aside", "fsck.recorded"};
+	int64_t id = committed(x, model, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		struct registry_fsck_result sum;
+		let_rot(x, id, "model.pth");
+		dies_at(x, points[i], do_repair, 0);
+		assert_int_equal(count_names(x, "lost+found"), i + 1);
+		assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.repair = true}, &sum, NULL), 0);
+		assert_int_equal(sum.problems, 2 + i); /* the content, and each version that holds it */
+		assert_int_equal(sum.repaired, 0);
+		committed(x, model, NULL);
+		assert_content(x, id, "model.pth", "weights");
+		assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.verify = true}, &sum, NULL), 0);
+		assert_int_equal(sum.problems, 0);
+	}
+}
+
 static void test_an_init_that_died_can_be_begun_anew(void **state)
 {
 	struct fixture *x = *state;
@@ -289,6 +330,7 @@ int main(void)
 		T(test_death_around_the_move_of_an_alias_leaves_the_old_or_the_new_target),
 		T(test_death_around_a_retirement_leaves_a_version_with_its_alias_or_none_of_both),
 		T(test_death_in_a_sweep_takes_only_what_nobody_needs_and_the_next_one_goes_on),
+		T(test_death_in_a_repair_of_a_damaged_content_leaves_it_for_the_next_and_a_commit_heals_it),
 		T(test_an_init_that_died_can_be_begun_anew),
 		T(test_init_never_clears_a_store_that_lost_its_config),
 	};
