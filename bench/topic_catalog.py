@@ -51,7 +51,7 @@ def filled(bench):
 
 
 def tool_fill(p, models, versions, big):
-    run(os.path.join(os.environ["MINTFS_BENCH_DIR"], "bench_fill"), p.store, models, versions, big)
+    run(os.path.join(os.environ["MINTFS_BENCH_DIR"], "bench_fill"), p.store, models, versions, big, 5)
 
 
 def measure_filled(bench, p, native, versions, big):
@@ -78,6 +78,11 @@ def measure_filled(bench, p, native, versions, big):
     bench.measure(Row("readdir-model", f"readdir alone of a model with {big} versions"), walk("ls"))
     bench.measure(Row("lstat-model", f"readdir and lstat alone of a model with {big} versions"), walk("ls-l"))
     bench.measure(Row("log", f"mintfs log of a model with {big} versions", ceiling={p.name: 0.2}), [(p.name, lambda: timed(mintfs, "log", p.at / BIG))])
+    middle = f"{BIG}/v{big // 2}"
+    bench.measure(Row("lineage", f"mintfs lineage --depth 5 in a graph of {versions} versions with 5 inputs each", ceiling={p.name: 0.2}),
+                  [(p.name, lambda: timed(mintfs, "lineage", p.at / middle, "--depth", "5"))])
+    bench.measure(Row("find", f"mintfs find by two labels among {versions} versions, the newest 1000", ceiling={p.name: 0.2}),
+                  [(p.name, lambda: timed(mintfs, "find", "--store", p.store, "labels.rows >= 1000", "labels.kind = assay", "-n", "1000"))])
     bench.measure(Row("resident", f"resident memory after find over {versions} versions", "B", ceiling={p.name: 48 * 2**20}), [(p.name, find)], turns=2)
 
 

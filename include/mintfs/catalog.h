@@ -333,9 +333,14 @@ int catalog_input_unknown_add(struct catalog_conn *conn, int64_t version_id, con
 /* How many versions was it made from, and how many were made from it? A NULL is not asked. What was discarded does not count. */
 int catalog_lineage_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret_inputs, int64_t *ret_outputs);
 /* One step of the graph from a version, in order of the other version's id: what it was made from, or with down what was made from it. */
-struct catalog_edge { int64_t version_id /* the other end */; enum catalog_how how; };
+struct catalog_edge { int64_t version_id /* the other end */; enum catalog_how how; uint32_t number; enum catalog_state state; const char *model /* path; borrowed */; };
 typedef int catalog_edge_fn(const struct catalog_edge *e, void *arg);
 int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool down, catalog_edge_fn *fn, void *arg);
+/* Committed versions made from a version of another model of which there is a newer committed one: those with an alias first (once for each alias), then the newest of each model, or with
+ * all every other. Of models whose path begins with prefix, in order of path. */
+struct catalog_stale { const char *model; uint32_t number; const char *alias /* or NULL */, *input_model; uint32_t used, newest; };
+typedef int catalog_stale_fn(const struct catalog_stale *s, void *arg);
+int catalog_stale_list(struct catalog_conn *conn, const char *prefix, bool all, catalog_stale_fn *fn, void *arg);
 typedef int catalog_unknown_fn(const char *text, const char *reason, void *arg);
 int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg);
 /* ---- keeping.c: versions out of use, contents that are not there, and what refers to a content ---- */

@@ -56,15 +56,16 @@ int catalog_lineage_count(struct catalog_conn *conn, int64_t version_id, int64_t
 int catalog_lineage_list(struct catalog_conn *conn, int64_t version_id, bool down, catalog_edge_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int r = down ? sql_prepare(conn->db, "SELECT i.version_id, i.how FROM inputs i JOIN versions v ON v.id = i.version_id"
-			" WHERE i.input_id = ? AND v.state <> 3 ORDER BY i.version_id", &st)
-		: sql_prepare(conn->db, "SELECT input_id, how FROM inputs WHERE version_id = ? ORDER BY input_id", &st);
+	int r = down ? sql_prepare(conn->db, "SELECT v.id, i.how, v.number, v.state, m.path FROM inputs i CROSS JOIN versions v ON v.id = i.version_id"
+			" CROSS JOIN models m ON m.id = v.model_id WHERE i.input_id = ? AND v.state <> 3 ORDER BY i.version_id", &st)
+		: sql_prepare(conn->db, "SELECT v.id, i.how, v.number, v.state, m.path FROM inputs i CROSS JOIN versions v ON v.id = i.input_id"
+			" CROSS JOIN models m ON m.id = v.model_id WHERE i.version_id = ? ORDER BY i.input_id", &st);
 	if (r)
 		return r;
 	sql_bind_int(st, version_id);
 	while ((r = sql_step(st)) > 0) {
-		struct catalog_edge e = {sql_int(st, 0), (enum catalog_how)sql_int(st, 1)};
-		r = fn(&e, arg);
+		struct catalog_edge e = {sql_int(st, 0), (enum catalog_how)sql_int(st, 1), (uint32_t)sql_int(st, 2), (enum catalog_state)sql_int(st, 3), sql_text(st, 4)};
+		r = e.model ? fn(&e, arg) : -ENOMEM;
 		if (r)
 			return r;
 	}
@@ -85,4 +86,42 @@ int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, ca
 			return r;
 	}
 	return r;
+}
+
+/* ---- stale ---- */
+
+#define STALE_INPUTS \
+	" CROSS JOIN models m ON m.id = v.model_id CROSS JOIN inputs i ON i.version_id = v.id CROSS JOIN versions iv ON iv.id = i.input_id" \
+	" CROSS JOIN models im ON im.id = iv.model_id" \
+	" WHERE v.state = 1 AND im.newest_committed > iv.number AND im.id <> m.id AND substr(m.path, 1, length(?)) = ?"
+
+static int stale_rows(struct sql_stmt *st, const char *prefix, catalog_stale_fn *fn, void *arg)
+{
+	int r;
+	sql_bind_text(st, prefix);
+	sql_bind_text(st, prefix);
+	while ((r = sql_step(st)) > 0) {
+		struct catalog_stale s = {sql_text(st, 0), (uint32_t)sql_int(st, 1), sql_text(st, 2), sql_text(st, 3), (uint32_t)sql_int(st, 4), (uint32_t)sql_int(st, 5)};
+		r = s.model && s.input_model ? fn(&s, arg) : -ENOMEM;
+		if (r)
+			return r;
+	}
+	return r;
+}
+
+int catalog_stale_list(struct catalog_conn *conn, const char *prefix, bool all, catalog_stale_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *aliased = NULL, *others = NULL;
+	int r = sql_prepare_once(conn->db, "SELECT m.path, v.number, a.name, im.path, iv.number, im.newest_committed FROM aliases a"
+		" CROSS JOIN versions v ON v.model_id = a.model_id AND v.number = a.number" STALE_INPUTS " ORDER BY m.path, a.name, im.path", &aliased);
+	if (!r)
+		r = stale_rows(aliased, prefix, fn, arg);
+	if (r)
+		return r;
+	r = all ? sql_prepare_once(conn->db, "SELECT m.path, v.number, NULL, im.path, iv.number, im.newest_committed FROM versions v" STALE_INPUTS
+			" AND NOT EXISTS (SELECT 1 FROM aliases a WHERE a.model_id = v.model_id AND a.number = v.number) ORDER BY m.path, v.number DESC, im.path", &others)
+		: sql_prepare_once(conn->db, "SELECT m.path, v.number, NULL, im.path, iv.number, im.newest_committed FROM models nm"
+			" CROSS JOIN versions v ON v.model_id = nm.id AND v.number = nm.newest_committed" STALE_INPUTS
+			" AND NOT EXISTS (SELECT 1 FROM aliases a WHERE a.model_id = v.model_id AND a.number = v.number) ORDER BY m.path, im.path", &others);
+	return r ? r : stale_rows(others, prefix, fn, arg);
 }

@@ -16,6 +16,7 @@ struct plan {
 	struct catalog_model model;
 	uint32_t *best; /* sorted */
 	size_t n_best;
+	struct catalog_conn *conn;
 	struct pointed *aliases; /* by number */
 	size_t n_aliases;
 	int64_t young_ns; /* committed after that: young */
@@ -82,8 +83,14 @@ static int look_at_version(const struct catalog_version *v, const struct catalog
 {
 	struct plan *p = arg;
 	char why[CATALOG_NAME_MAX + 64];
+	int64_t heirs = 0;
+	int rc = catalog_lineage_count(p->conn, v->id, NULL, &heirs);
+	if (rc < 0)
+		return rc;
 	p->seen++;
 	judge(p, v, why, sizeof why);
+	if (!why[0] && heirs > 0)
+		snprintf(why, sizeof why, "others were made from it");
 	return p->fn(v, why[0] ? why : NULL, p->arg);
 }
 
@@ -113,6 +120,7 @@ int registry_retention_plan(struct registry *r, int64_t model_id, const struct r
 		return refuse_system(f, -EINVAL, "no rule says which versions are to be kept");
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = catalog_read_begin(r->catalog, &conn);
+	p.conn = conn;
 	if (rc == 0)
 		rc = read_plan(&p, conn, model_id, f);
 	if (rc == 0)

@@ -196,6 +196,22 @@ static int check_state(const struct registry *r, const struct catalog_version *v
 	return r->read_only ? refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays", label) : 0;
 }
 
+/* What others were made from stays, or it is said by force; their lineage tells of it either way. */
+static int check_heirs(struct registry *r, const struct catalog_version *v, const char *label, struct fault *f)
+{
+	int64_t n = 0;
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_lineage_count(conn, v->id, NULL, &n);
+	if (rc < 0)
+		return refuse_system(f, rc, "%s is not retired", label);
+	if (n > 0)
+		return refuse(f, VERDICT_BUSY, "%s is not retired: %lld %s made from it, see mintfs lineage --down (--force retires it all the same; the lineage stays)", label, (long long)n,
+			n == 1 ? "version was" : "versions were");
+	return 0;
+}
+
 static int check_use(struct registry *r, const struct catalog_version *v, const struct registry_retire *how, const char *label, struct fault *f)
 {
 	if (how->force)
@@ -203,7 +219,8 @@ static int check_use(struct registry *r, const struct catalog_version *v, const 
 	if (how->open_files > 0)
 		return refuse(f, VERDICT_BUSY, "%s is in use: %u of its files %s open (--force retires it all the same)", label, how->open_files,
 			how->open_files == 1 ? "is" : "are");
-	return check_unused(r, v, label, f);
+	int rc = check_heirs(r, v, label, f);
+	return rc < 0 ? rc : check_unused(r, v, label, f);
 }
 
 int registry_retire(struct registry *r, const struct registry_actor *who, int64_t version_id, const struct registry_retire *how, struct fault *f)

@@ -26,6 +26,9 @@ show
 diff
 status
 find
+lineage
+stale
+blame
 alias
 path
 watch
