@@ -116,7 +116,13 @@ def test_a_version_is_retired_by_its_maker_and_by_the_owner_of_the_model_not_by_
     drive = house.mount(store, options=("allow_other",))
     os.chmod(drive.model(), 0o777)
     v1 = drive.committed()
-    v2 = apart(lambda: drive.committed(), uid=12345)
+
+    def train():
+        v = drive.mint()
+        write(v / "model.pth", b"of somebody else")
+        os.chmod(v, 0o555)
+        return v
+    v2 = apart(train, uid=12345)
     v3 = drive.committed()
 
     def attempt(name):
