@@ -289,6 +289,8 @@ class World:
         return os.copy_file_range(self.fd(a), self.fd(b), n, i, j)
 
     def sendfile(self, a, b, offset, n):
+        if os.path.sameopenfile(self.fd(a), self.fd(b)):
+            n = min(n, 10)  # from just before its own end a file grows byte by byte, with O_SYNC a sync for each: minutes on ext4, too
         return os.sendfile(self.fd(a), self.fd(b), offset, n)
 
     def flock(self, slot, how):
