@@ -320,6 +320,7 @@ int registry_backup(struct registry *r, const struct registry_copy *how, struct 
 /* A new store in the empty or missing directory dest, from the backup (or any store) r. A restore that died can be repeated. Every content is compared with its hash; where one is
  * damaged or missing nothing is restored (-EIO). [slow] */
 int registry_restore(struct registry *r, const struct registry_copy *how, struct registry_copy_totals *ret, struct fault *f);
+bool registry_is_backup(const char *path); /* such a copy: whoever only looks at it does not open it for writing */
 
 /* [slow] Is the store what it should be? The database, the rules of this page on its rows, drafts, contents, strays. It may run beside anything; r may be read-only unless
  * repair is asked for. verify: contents are hashed, at most rate bytes a second (0: as fast as can be); a run that was interrupted goes on where it ended, unless

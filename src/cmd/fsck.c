@@ -92,7 +92,8 @@ static void print_sum(const struct registry_fsck_result *sum, bool verify)
 
 static int open_store(const struct cmd_target *t, bool repair, struct source **ret, struct fault *f)
 {
-	int rc = source_open(t, true, ret, f);
+	bool backup = registry_is_backup(t->store); /* opened for writing it would be a store of its own, and take no further backup */
+	int rc = source_open(t, repair || !backup, ret, f);
 	if (rc == -EROFS && !repair) { /* a read-only file system: there is less to lock, too */
 		*f = (struct fault)FAULT_INIT;
 		rc = source_open(t, false, ret, f);

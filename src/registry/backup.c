@@ -34,6 +34,13 @@ struct mark {
 	char catalog[BLOB_HEX_SIZE], before[BLOB_HEX_SIZE]; /* "": none */
 };
 
+bool registry_is_backup(const char *path)
+{
+	auto_close int dir = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+	struct stat st;
+	return dir >= 0 && sys_fstatat(dir, MARK, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 struct copy {
 	struct registry *r;
 	const struct registry_copy *how;

@@ -69,6 +69,16 @@ def test_the_second_backup_copies_only_what_is_new_and_drops_what_is_gone(drive,
     assert backup(drive.store, dest)["removed"] == 1 and blobs_of(dest) == blobs_of(drive.store)
 
 
+def test_a_backup_that_was_only_checked_takes_the_next_one(drive, dest):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    assert call("fsck", dest).code == 0
+    assert call("fsck", dest, "--verify").code == 0
+    drive.version({"model.bin": "two"})
+    backup(drive.store, dest)
+    assert call("fsck", dest, "--verify").code == 0
+
+
 def test_what_was_retired_and_freed_in_the_store_goes_from_its_backup_too(drive, dest):
     for i in range(30):
         drive.version({"model.bin": f"weights {i}"})
