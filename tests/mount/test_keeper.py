@@ -156,12 +156,12 @@ def test_a_listing_under_way_tells_every_name_once(lasting, options):
         die(drive)
         seen += [e.name for e in it]
     assert len(seen) == 3000 and set(seen) == names
-    c = drive.committed(files={n: b"" for n in sorted(names)[:1000]} | {"model.pth": b"m"})
+    c = drive.committed(files={n: b"" for n in sorted(names)[:200]} | {"model.pth": b"m"})
     with os.scandir(c) as it:
         seen = [next(it).name for _ in range(10)]
         die(drive)
         seen += [e.name for e in it]
-    assert len(seen) == len(set(seen)) == 1002
+    assert len(seen) == len(set(seen)) == 202
 
 
 def test_versions_json_reads_on_as_it_was_opened(lasting):
@@ -334,15 +334,15 @@ def test_five_deaths_in_a_minute_end_the_drive_with_the_reason_in_the_log(drive)
         pid = wait_until(lambda: drive.worker(), what="a worker")
         if n < 4:
             before = restarts(drive)
-            os.kill(pid, signal.SIGSEGV)
+            os.kill(pid, signal.SIGSYS)
             wait_until(lambda: restarts(drive) > before)
         else:
-            os.kill(pid, signal.SIGSEGV)
+            os.kill(pid, signal.SIGSYS)
     pid, drive.pid = drive.pid, None
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert not os.path.ismount(drive.at)
-    assert "5 times within a minute" in drive.log_text() and "signal 11" in drive.log_text()
+    assert "5 times within a minute" in drive.log_text() and "signal 31" in drive.log_text()
     drive.mount()
     assert drive.versions_json() == {"product_P001_all_mlstm": 1}
 
