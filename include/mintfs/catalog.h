@@ -306,6 +306,7 @@ int catalog_process_bindings_clear(struct catalog_conn *conn, int64_t process_id
 int catalog_process_binding_put(struct catalog_conn *conn, int64_t process_id, const struct catalog_process_binding *b);
 typedef int catalog_process_binding_fn(const struct catalog_process_binding *b, void *arg); /* borrowed */
 int catalog_process_binding_list(struct catalog_conn *conn, int64_t process_id, catalog_process_binding_fn *fn, void *arg); /* by node */
+int catalog_process_binding_find(struct catalog_conn *conn, int64_t version_id, int64_t *ret_process_id); /* one that is bound to it; -ENOENT: none is */
 
 /* Counts for `mintfs status`. files and logical_bytes: of committed versions; blobs and stored_bytes: what the store has; damaged: contents known to be. */
 struct catalog_totals { int64_t models, drafts, committed, retired, discarded, files, blobs, damaged; uint64_t logical_bytes, stored_bytes; };

@@ -266,7 +266,8 @@ typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
 /* ---- keeping house (docs/design/keeping.md) ---- */
 /* [slow] A committed version goes out of use: no name leads to it any more, its number is never used again, its row stays; what it alone held is freed by a later
- * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who
+ * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it, others were made from it or
+ * somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who
  * has files open goes on reading them. Retiring a retired version is 0 and changes nothing. */
 struct registry_retire {
 	const char *message; /* why; may be NULL */

@@ -239,3 +239,14 @@ int catalog_process_binding_list(struct catalog_conn *conn, int64_t process_id, 
 	}
 	return r;
 }
+
+/* A row for each node of each process: few enough to be read through. */
+int catalog_process_binding_find(struct catalog_conn *conn, int64_t version_id, int64_t *ret_process_id)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_find(conn->db, "SELECT process_id FROM process_bindings WHERE ?1 IN (dataset_id, model_id) LIMIT 1", version_id, &st);
+	if (error)
+		return error;
+	*ret_process_id = sql_int(st, 0);
+	return sql_error(st);
+}

@@ -292,7 +292,7 @@ const struct command cmd_prune = {
 	.args = "MODEL|--all RULE... [--yes] | --drafts --older-than TIME [MODEL] [--yes]",
 	.summary = "retire old versions, or discard old drafts, by a rule",
 	.help = "Shows which committed versions of a model the rules would retire, and with --yes retires them. A version stays if any rule keeps it. The newest, and those\n"
-		"that an alias leads to or that are in use, always stay. With --drafts, discards drafts that nobody works on any more: their run is over, no file of\n"
+		"that an alias leads to, a process is bound to or that are in use, always stay. With --drafts, discards drafts that nobody works on any more: their run is over, no file of\n"
 		"them is open, and nothing in them was changed for that long.\n"
 		"\n" HELP_TARGET
 		"Only for the owner of the store, and root.\n"

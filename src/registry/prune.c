@@ -83,12 +83,17 @@ static int look_at_version(const struct catalog_version *v, const struct catalog
 {
 	struct plan *p = arg;
 	char why[CATALOG_NAME_MAX + 64];
-	int64_t heirs = 0;
+	int64_t heirs = 0, process_id;
 	int rc = catalog_lineage_count(p->conn, v->id, NULL, &heirs);
 	if (rc < 0)
 		return rc;
+	rc = catalog_process_binding_find(p->conn, v->id, &process_id);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
 	p->seen++;
 	judge(p, v, why, sizeof why);
+	if (!why[0] && rc == 0)
+		snprintf(why, sizeof why, "a process is bound to it");
 	if (!why[0] && heirs > 0)
 		snprintf(why, sizeof why, "others were made from it");
 	return p->fn(v, why[0] ? why : NULL, p->arg);

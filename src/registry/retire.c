@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -109,7 +110,7 @@ static int check_unused(struct registry *r, const struct catalog_version *v, con
 			continue;
 		rc = is_shared(r, v->id, &c.v[i].id, &shared);
 		if (rc == 0 && !shared && stays_used(r, &c.v[i].id))
-			return refuse(f, VERDICT_BUSY, "%s is in use: a process has %s open or mapped (--force retires it all the same)", label, c.v[i].path);
+			return refuse(f, VERDICT_BUSY, "%s is in use: a program has %s open or mapped (--force retires it all the same)", label, c.v[i].path);
 	}
 	return rc < 0 ? refuse_system(f, rc, "the files of %s cannot be looked at", label) : 0;
 }
@@ -152,11 +153,28 @@ static int settle_aliases(struct catalog_conn *conn, struct retire_job *j)
 	}
 }
 
+/* Associations lead to committed versions, as aliases do. */
+static int check_bindings(struct catalog_conn *conn, struct retire_job *j)
+{
+	auto_free struct catalog_model *process = NULL;
+	int64_t id;
+	if (j->how->force)
+		return 0;
+	int rc = catalog_process_binding_find(conn, j->version_id, &id);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	process = malloc(sizeof *process);
+	rc = process ? catalog_model_get(conn, id, process) : -ENOMEM;
+	return rc < 0 ? rc : refuse(&j->fault, VERDICT_BUSY, "%s is in use: %s is bound to it, see mintfs process show (--force retires it all the same)", j->label, process->path);
+}
+
 static int retire_write(struct catalog_conn *conn, void *arg)
 {
 	struct retire_job *j = arg;
 	j->fault = (struct fault)FAULT_INIT;
 	int rc = catalog_version_get(conn, j->version_id, &j->v);
+	if (rc == 0)
+		rc = check_bindings(conn, j);
 	if (rc == 0)
 		rc = settle_aliases(conn, j);
 	return rc < 0 ? rc : catalog_version_retire(conn, j->version_id, j->at_ns, j->uid, j->author, j->how->message);

@@ -300,6 +300,19 @@ def test_a_dataset_that_is_retired_meanwhile_leaves_the_associations(world, plac
     assert world.bound()["one"][0] is None
 
 
+def test_what_a_process_is_bound_to_is_retired_by_force_only_and_prune_keeps_it(world):
+    world.define(process())
+    assert world.call("run", "p").code == 0
+    for bound in (A + "/v1", B + "/v1", "dataset/other/v1"):
+        one_sentence(call("retire", bound, "--store", world.store), 1, "process/p is bound to it")
+        one_sentence(call("retire", world.drive.path(bound)), 1, "process/p is bound to it")
+    world.drive.version({"model.json": json.dumps({"value": 5})}, model=A)
+    pruned = call("prune", A, "--keep-last", "1", "--yes", "--json", "--store", world.store).json
+    assert {p["version"]: (p["action"], p["reason"]) for p in pruned}["v1"] == ("keep", "a process is bound to it")
+    assert world.bound() == BOUND
+    assert call("retire", A + "/v1", "--force", "--store", world.store).code == 0
+
+
 def test_a_watch_updates_when_a_dataset_gets_a_version(world):
     world.define(process(models={}, accept={}))
     assert world.call("run", "p").code == 0
