@@ -399,6 +399,15 @@ static void update_close(struct update *up)
 	plan_close(&up->pl);
 }
 
+/* The process that it began with is gone, so nobody can go on with it: the next one begins anew. */
+static int give_up(struct plan *pl, const struct unfinished *u, const struct catalog_version *v)
+{
+	char why[CATALOG_PATH_MAX + 64];
+	snprintf(why, sizeof why, "v%u of %s, with which it began, is %s", v->number, pl->p.model.path, catalog_state_name(v->state));
+	const struct catalog_process_run run = {.id = u->id, .process_id = pl->p.model.id, .state = CATALOG_PROCESS_FAILED, .ended_ns = time_now_ns(), .sum = NAN, .reason = why};
+	return registry_process_finish(pl->o->r, &pl->o->me, &(struct registry_process_end){.run = &run}, pl->f);
+}
+
 /* An interrupted update goes on with the version of the process that it began with. */
 static int open_for(struct update *up, const struct process_options *o, const char *name, struct unfinished *unfinished, struct fault *f)
 {
@@ -416,6 +425,11 @@ static int open_for(struct update *up, const struct process_options *o, const ch
 	catalog_read_end(conn);
 	if (rc < 0)
 		return rc;
+	if (v.state != CATALOG_COMMITTED) {
+		rc = up->u->dry_run ? 0 : give_up(&up->pl, unfinished, &v);
+		unfinished->id = 0;
+		return rc;
+	}
 	snprintf(then, sizeof then, "%s/v%u", up->pl.p.model.path, v.number);
 	plan_close(&up->pl);
 	return plan_open(&up->pl, o, then, true, f);

@@ -263,6 +263,20 @@ def test_an_interrupted_update_goes_on_without_training_twice(world, place, how)
     assert [s["state"] for s in world.report()["steps"] if s["name"] == A] == ["adopted"]
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_update_whose_process_was_retired_is_given_up_and_the_next_begins_anew(world, place, how):
+    interrupted(world, place, how)
+    world.define(process(nodes=[node("one", A, 0.5), node("two", B, 0.5)]))
+    assert call("retire", "process/p/v1", "--force", "--store", world.store).code == 0
+    assert world.call("update", "p", "--dry-run").code == 0
+    done = world.call("update", "p")
+    assert done.code == 0, done.err
+    assert world.bound()["one"][0] == "dataset/d/v2"
+    newest, given_up, first = world.call("history", "p", "--json").json
+    assert (newest["state"], given_up["state"], first["state"]) == ("done", "failed", "done")
+    assert "v1 of process/p, with which it began, is retired" in given_up["reason"]
+
+
 POINTS = ["process.begin", "process.begun", *(f"process.step-recorded:{n}" for n in range(1, 8)), "process.finish", "process.in-transaction", "process.finished"]
 
 
