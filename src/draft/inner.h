@@ -110,6 +110,7 @@ bool hash_stat_same(const struct stat *a, const struct stat *b); /* size, mtime 
 /* sys_probe_writers, asked again for some milliseconds: a descriptor may be closed for its owner but not yet for the kernel.
  * *patience: tries left, shared by a whole scan. */
 #define HASH_PATIENCE 20
+#define SCAN_PATIENCE 200 /* a second: on a busy machine the kernel, and a child between fork and exec, take their time to let go */
 int hash_probe(int fd, unsigned *patience);
 
 /* ---- walk.c ---- */

@@ -313,7 +313,7 @@ static int scan_tree(struct scan *s)
 
 int draft_scan_visit(struct draft *d, draft_visit_fn *visit, void *arg, struct draft_tree *ret, struct fault *f)
 {
-	struct scan s = {.d = d, .f = f, .visit = visit, .visit_arg = arg, .patience = HASH_PATIENCE};
+	struct scan s = {.d = d, .f = f, .visit = visit, .visit_arg = arg, .patience = SCAN_PATIENCE};
 	int r;
 
 	if (!draft_is_frozen(d))
