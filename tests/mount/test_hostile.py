@@ -41,16 +41,17 @@ def test_a_path_in_memory_that_nobody_fills_stops_no_one_else(house, drive):
         libc.mkdir(address + i * mmap.PAGESIZE, 0o755)
 
     threads = [threading.Thread(target=make, args=(i,), daemon=True) for i in range(MANY)]
-    os.kill(way.pid, signal.SIGSTOP)
+    way_serves, page_serves = way.worker(), page.worker()  # their keepers would replace them, but not so soon
+    os.kill(way_serves, signal.SIGSTOP)
     try:
         for t in threads:
             t.start()
         wait_until(lambda: len(tids) == MANY and all(blocked_in_mkdir(os.getpid(), t) for t in tids))
         time.sleep(0.1)  # all have copied their paths, and wait on their way
-        os.kill(page.pid, signal.SIGSTOP)
+        os.kill(page_serves, signal.SIGSTOP)
         assert libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(MANY * mmap.PAGESIZE), MADV_DONTNEED) == 0
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.kill(way.pid, signal.SIGCONT)
+        os.kill(way_serves, signal.SIGCONT)
         answers = []
         reader = threading.Thread(target=lambda: (time.sleep(0.5), answers.append(read(done / "model.pth")), answers.append(len(os.listdir(model)))), daemon=True)
         reader.start()
@@ -58,8 +59,8 @@ def test_a_path_in_memory_that_nobody_fills_stops_no_one_else(house, drive):
         assert answers and answers[0] == b"w", "the drive hangs"
         write(drive.mint(model) / "model.pth", b"next")
     finally:
-        os.kill(page.pid, signal.SIGCONT)
-        os.kill(way.pid, signal.SIGCONT)
+        os.kill(page_serves, signal.SIGCONT)
+        os.kill(way_serves, signal.SIGCONT)
         for t in threads:
             t.join(10)
     libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(MANY * mmap.PAGESIZE))
