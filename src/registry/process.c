@@ -246,6 +246,7 @@ struct finish_job {
 	const struct registry_process_end *e;
 	char author[64];
 	int64_t process_id;
+	struct catalog_version gone; /* what was retired meanwhile; id 0: nothing */
 };
 
 static int move_aliases(struct catalog_conn *conn, const struct finish_job *j)
@@ -265,14 +266,18 @@ static int move_aliases(struct catalog_conn *conn, const struct finish_job *j)
 }
 
 /* What is bound must still be committed: a version may have been retired while the nodes ran. */
-static int check_bound(struct catalog_conn *conn, const struct catalog_process_binding *b)
+static int check_bound(struct catalog_conn *conn, struct finish_job *j, const struct catalog_process_binding *b)
 {
 	const int64_t ids[] = {b->dataset_id, b->model_id};
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
 		struct catalog_version v;
 		int rc = catalog_version_get(conn, ids[i], &v);
-		if (rc < 0 || v.state != CATALOG_COMMITTED)
-			return rc < 0 ? rc : -ESTALE;
+		if (rc < 0)
+			return rc;
+		if (v.state != CATALOG_COMMITTED) {
+			j->gone = v;
+			return -ESTALE;
+		}
 	}
 	return 0;
 }
@@ -285,7 +290,7 @@ static int finish_write(struct catalog_conn *conn, void *arg)
 	if (e->run->state == CATALOG_PROCESS_DONE) {
 		rc = catalog_process_bindings_clear(conn, j->process_id);
 		for (size_t i = 0; i < e->n_bindings && rc == 0; i++)
-			if ((rc = check_bound(conn, &e->bindings[i])) == 0)
+			if ((rc = check_bound(conn, j, &e->bindings[i])) == 0)
 				rc = catalog_process_binding_put(conn, j->process_id, &e->bindings[i]);
 		if (rc == 0)
 			rc = move_aliases(conn, j);
@@ -303,7 +308,10 @@ int registry_process_finish(struct registry *r, const struct registry_actor *who
 	sys_crash_point("process.finish");
 	int rc = catalog_write(r->catalog, true, finish_write, &j);
 	sys_crash_point("process.finished");
-	if (rc == -ESTALE || rc == -ENOENT)
-		return refuse(f, VERDICT_BAD_PROCESS, "a version that was used is no longer committed: the associations stay as they were");
+	if (rc == -ESTALE && j.gone.id) {
+		char label[VERSION_LABEL_MAX];
+		version_label(r, j.gone.model_id, j.gone.number, label);
+		return refuse(f, VERDICT_BAD_PROCESS, "%s, which was used, is %s meanwhile: the associations stay as they were", label, catalog_state_name(j.gone.state));
+	}
 	return rc < 0 ? refuse_system(f, rc, "the end of the run cannot be recorded: the associations stay as they were") : 0;
 }

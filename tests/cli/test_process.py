@@ -310,7 +310,7 @@ def test_a_dataset_that_is_retired_meanwhile_leaves_the_associations(world, plac
     world.define(process(nodes=[node("one", A, 1, run=[PY, "-c", line, "{result}"])], models={}, accept={}))
     world.data(9)
     done = world.call("run", "p")
-    assert done.code == 1 and "no longer committed" in done.err
+    assert done.code == 1 and "v2 of dataset/d, which was used, is retired meanwhile" in done.err
     assert world.bound()["one"][0] is None
 
 
