@@ -161,7 +161,7 @@ static int add_refs(struct listing *l, const struct bundle_export *what)
 	for (size_t i = 0; rc == 0 && i < what->n_refs; i++)
 		refs[i] = &what->refs[i];
 	if (rc == 0)
-		qsort(refs, what->n_refs, sizeof *refs, compare_refs);
+		qsort(refs, what->n_refs, sizeof(struct registry_ref *), compare_refs);
 	for (size_t i = 0, end; rc == 0 && i < what->n_refs; i = end) {
 		for (end = i + 1; end < what->n_refs && refs[end]->model.id == refs[i]->model.id;)
 			end++;

@@ -160,10 +160,10 @@ static int grow(struct contents *c)
 		return error;
 	for (size_t i = 0; i < c->n_slots; i++)
 		if (c->slots[i].path)
-			*find_slot(slots, n, &c->slots[i].id) = c->slots[i];
+			*find_slot(slots, n, &c->slots[i].id) = c->slots[i]; /* NOLINT(clang-analyzer-core.CallAndMessage): the errno of an mmap that failed is never 0 */
 	munmap(c->slots, c->n_slots * sizeof *c->slots);
 	close(c->fd);
-	c->slots = slots;
+	c->slots = slots; /* NOLINT(clang-analyzer-core.uninitialized.Assign): as above */
 	c->fd = fd;
 	c->n_slots = n;
 	return 0;

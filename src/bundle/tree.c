@@ -354,7 +354,7 @@ static int compare_entry(const char *path, const struct catalog_file *file, void
 static int look_up(struct version *v, bool *ret_same)
 {
 	struct catalog_model *m = calloc(1, sizeof *m);
-	struct catalog_version row;
+	struct catalog_version row = {0};
 	struct comparing c = {&v->folder, 0, false};
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = m ? registry_read_begin(v->k->r, &conn) : -ENOMEM;

@@ -209,7 +209,7 @@ static int add_named(struct comparison *c, const char *name)
 	if (rc == 0)
 		rc = catalog_version_get(conn, ref.version_id, &v);
 	catalog_read_end(conn);
-	return rc < 0 ? rc : add_version(c, ref.model, &v);
+	return rc != 0 ? rc : add_version(c, ref.model, &v);
 }
 
 /* ---- which is best ---- */

@@ -36,7 +36,7 @@ static int read_metrics(const char *arg, struct buf *out, struct fault *f)
 static int resolve_dataset(struct source *s, const char *text, struct source_ref *ret, struct fault *f)
 {
 	char name[CATALOG_PATH_MAX];
-	int n = snprintf(name, sizeof name, "%s%s", strncmp(text, "dataset/", 8) && text[0] != '/' ? "dataset/" : "", text);
+	int n = snprintf(name, sizeof name, "%s%s", strncmp(text, "dataset/", 8) != 0 && text[0] != '/' ? "dataset/" : "", text);
 	if (n < 0 || (size_t)n >= sizeof name)
 		return fault_set(f, ENAMETOOLONG, "the name of the dataset is too long");
 	int rc = source_resolve(s, name, ret, f);

@@ -101,28 +101,29 @@ static int open_store(const struct cmd_target *t, bool repair, struct source **r
 	return rc == 0 ? source_need_store(*ret, "what the store holds", f) : rc;
 }
 
-static int check(const struct command *self, const struct cmd_options *o, struct source *s, struct registry_fsck *how)
+static int check(const struct command *self, const struct cmd_options *o, struct source *s, const struct registry_fsck *asked)
 {
 	struct registry_fsck_result sum = {0};
 	struct fault f = FAULT_INIT;
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
-	struct telling t = {.j = o->json ? &j : NULL, .b = &b, .color = o->color};
 	json_init(&j, &b, 2);
+	struct telling t = {.j = o->json ? &j : NULL, .b = &b, .color = o->color};
+	struct registry_fsck how = *asked;
 	json_object_begin(&j);
 	json_key(&j, "findings");
 	json_array_begin(&j);
 	progress_begin(&t.progress, "verify");
-	how->finding = tell_finding;
-	how->progress = tell_progress;
-	how->arg = &t;
-	int rc = registry_fsck(s->r, how, &sum, &f);
+	how.finding = tell_finding;
+	how.progress = tell_progress;
+	how.arg = &t;
+	int rc = registry_fsck(s->r, &how, &sum, &f);
 	progress_end(&t.progress);
 	json_array_end(&j);
 	json_sum(&j, &sum, rc == 0);
 	json_object_end(&j);
 	if (!o->json)
-		print_sum(&sum, how->verify);
+		print_sum(&sum, how.verify);
 	int code = o->json ? cmd_put_json(self, &b) : cmd_done(self);
 	if (rc < 0)
 		return cmd_fail(self, &f);

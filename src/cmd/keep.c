@@ -141,7 +141,7 @@ static int parse_amount(const char *text, const struct unit *units, uint64_t *re
 int parse_duration(const char *text, int64_t *ret_ns)
 {
 	static const struct unit units[] = {{"s", NS_PER_SEC}, {"m", 60 * NS_PER_SEC}, {"min", 60 * NS_PER_SEC}, {"h", 3600 * NS_PER_SEC}, {"d", 86400 * NS_PER_SEC},
-		{"w", 7 * 86400 * NS_PER_SEC}, {NULL, 0}};
+		{"w", 7LL * 86400 * NS_PER_SEC}, {NULL, 0}};
 	uint64_t ns;
 	int rc = parse_amount(text, units, &ns);
 	if (rc == 0)

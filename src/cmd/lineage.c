@@ -247,13 +247,15 @@ static void json_edges(struct json_out *j, const struct graph *g)
 		}
 }
 
-static int put_json(const struct command *self, const struct graph *up, const struct graph *down)
+static int put_json(const struct command *self, const struct source_ref *ref, const struct graph *up, const struct graph *down)
 {
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
+	char root[sizeof ref->model + 16];
+	snprintf(root, sizeof root, "%s/v%u", ref->model, ref->number);
 	json_init(&j, &b, 2);
 	json_object_begin(&j);
-	json_field_string(&j, "version", (up ? up : down)->nodes[0].name);
+	json_field_string(&j, "version", root);
 	json_key(&j, "nodes");
 	json_array_begin(&j);
 	if (up)
@@ -321,7 +323,7 @@ static int show(const struct command *self, struct source *s, const struct sourc
 	}
 	struct graph *u = want_up ? &up : NULL, *d = want_down ? &down : NULL;
 	if (form == FORM_JSON)
-		return put_json(self, u, d);
+		return put_json(self, ref, u, d);
 	if (form == FORM_TREE)
 		return print_trees(self, u, d, color);
 	print_graph(u, d, form == FORM_DOT);

@@ -54,7 +54,7 @@ static int push(struct walk *w, struct draft_node *dir)
 {
 	if (w->count == w->room) {
 		size_t room = w->room ? 2 * w->room : 64;
-		struct draft_node **dirs = reallocarray(w->dirs, room, sizeof *dirs);
+		struct draft_node **dirs = reallocarray(w->dirs, room, sizeof(struct draft_node *));
 		if (!dirs)
 			return -ENOMEM;
 		w->dirs = dirs;
@@ -86,7 +86,7 @@ static int meet(struct walk *w, struct draft_node *dir, const struct dirent *d, 
 			r = -ENOMEM;
 		}
 	}
-	if (r == 0 && S_ISDIR(type)) {
+	if (r == 0 && node && S_ISDIR(type)) {
 		node->users++;
 		*ret_dir = node;
 	}

@@ -125,7 +125,7 @@ unsigned open_count(struct fs *fs, int64_t version_id); /* open files of a versi
 bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */
 
 /* ---- small_files.c: small committed files, opened without an open file ---- */
-#define SMALL_FILE_MAX (128 * 1024) /* above it what passthrough saves in reading is more than it costs to open */
+#define SMALL_FILE_MAX ((size_t)128 * 1024) /* above it what passthrough saves in reading is more than it costs to open */
 #define SMALL_FILE_HANDLE 0         /* fi->fh of such an open; of no other */
 struct small_files {
 	pthread_mutex_t lock; /* the entries */

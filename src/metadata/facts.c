@@ -75,7 +75,7 @@ int facts_flatten(const char *text, const struct scan_token *object, const char 
 	struct scan_token t;
 	size_t stems[METADATA_DEPTH_MAX + 1];
 	unsigned limit = md->n_facts + METADATA_FACTS_MAX;
-	auto_buf struct buf name = BUF_INIT(2 * FACT_NAME_MAX);
+	auto_buf struct buf name = BUF_INIT((size_t)2 * FACT_NAME_MAX);
 	bool fits = true;
 	int r = buf_puts(&name, prefix);
 	scan_init(&s, text, object->start, object->end);

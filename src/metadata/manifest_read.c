@@ -191,9 +191,9 @@ static int take_string(const char *text, const struct scan_token *t, bool hex, c
 		auto_free char *bytes = malloc(n + 1);
 		if (!bytes)
 			return -ENOMEM;
-		if (hex_decode(value, n, (uint8_t *)bytes) < 0 || memchr(bytes, '\0', n))
-			return -EINVAL;
 		bytes[n] = '\0';
+		if (hex_decode(value, n, (uint8_t *)bytes) < 0 || strlen(bytes) < n)
+			return -EINVAL;
 		put_string(ret, take_ptr(bytes));
 	} else {
 		put_string(ret, take_ptr(value));
@@ -452,17 +452,17 @@ static int step(struct manifest_reader *r, enum manifest_item *ret, struct fault
 {
 	static const struct array {
 		const char *array;
-		enum manifest_item item;
 		int (*read)(struct manifest_reader *r, struct fault *f);
+		int (*leave)(struct manifest_reader *r, struct fault *f);
+		enum manifest_item item;
 		enum state within; /* after an item */
 		enum state after;  /* after the array */
 		enum manifest_item end; /* what its end is told as; MANIFEST_END: not at all */
-		int (*leave)(struct manifest_reader *r, struct fault *f);
 	} arrays[] = {
-		[AT_MODELS] = {"models", MANIFEST_MODEL, read_model, AT_ALIASES, AT_END, MANIFEST_END, read_end},
-		[AT_ALIASES] = {"aliases", MANIFEST_ALIAS, read_alias, AT_ALIASES, AT_VERSIONS, MANIFEST_END, enter_versions},
-		[AT_VERSIONS] = {"versions", MANIFEST_VERSION, read_version, AT_ENTRIES, AT_MODELS, MANIFEST_MODEL_END, NULL},
-		[AT_ENTRIES] = {"entries", MANIFEST_ENTRY, read_entry, AT_ENTRIES, AT_VERSIONS, MANIFEST_VERSION_END, NULL},
+		[AT_MODELS] = {"models", read_model, read_end, MANIFEST_MODEL, AT_ALIASES, AT_END, MANIFEST_END},
+		[AT_ALIASES] = {"aliases", read_alias, enter_versions, MANIFEST_ALIAS, AT_ALIASES, AT_VERSIONS, MANIFEST_END},
+		[AT_VERSIONS] = {"versions", read_version, NULL, MANIFEST_VERSION, AT_ENTRIES, AT_MODELS, MANIFEST_MODEL_END},
+		[AT_ENTRIES] = {"entries", read_entry, NULL, MANIFEST_ENTRY, AT_ENTRIES, AT_VERSIONS, MANIFEST_VERSION_END},
 	};
 	const struct array *a = &arrays[r->state];
 	int error = next_object(r, a->array, f);
@@ -472,7 +472,7 @@ static int step(struct manifest_reader *r, enum manifest_item *ret, struct fault
 	if (error > 0) {
 		*ret = a->item;
 		r->state = a->within;
-		error = a->read(r, f);
+		error = a->read(r, f); /* NOLINT(clang-analyzer-core.CallAndMessage): manifest_next calls with none but these four states */
 		return error ? error : 1;
 	}
 	error = a->leave ? a->leave(r, f) : leave_object(r, a->array, f);

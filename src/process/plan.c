@@ -82,7 +82,7 @@ int plan_take_up(struct plan *pl)
 {
 	const char *tmp = getenv("TMPDIR");
 	int n = snprintf(pl->scratch, sizeof pl->scratch, "%s/mintfs-process.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
-	if (n < 0 || (size_t)n >= sizeof pl->scratch - 2 * PROCESS_NAME_MAX || !mkdtemp(pl->scratch)) {
+	if (n < 0 || (size_t)n >= sizeof pl->scratch - (size_t)2 * PROCESS_NAME_MAX || !mkdtemp(pl->scratch)) {
 		int error = errno;
 		pl->scratch[0] = '\0';
 		return fault_set(pl->f, error, "a scratch directory cannot be made in %s: %s", tmp ? tmp : "/tmp", strerror(error));

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OUTPUT_KEPT (64u << 10)
+#define OUTPUT_KEPT ((size_t)64 << 10)
 #define MERCY_NS (5 * NS_PER_SEC) /* between SIGTERM and SIGKILL */
 
 struct runner {

@@ -423,7 +423,7 @@ static int open_for(struct update *up, const struct process_options *o, const ch
 	if (rc == 0)
 		rc = catalog_version_get(conn, unfinished->version_id, &v);
 	catalog_read_end(conn);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (v.state != CATALOG_COMMITTED) {
 		rc = up->u->dry_run ? 0 : give_up(&up->pl, unfinished, &v);

@@ -196,7 +196,7 @@ static int check_apart(struct copy *c)
 	int rc = sys_fstat(c->r->dirfd, &ours);
 	if (rc == 0)
 		rc = sys_fstat(c->dir, &theirs);
-	if (rc < 0)
+	if (rc != 0)
 		return refuse_system(c->f, rc, "cannot look at %s", c->path);
 	bool inside = realpath(c->path, whole) && !strncmp(whole, c->r->path, len) && (whole[len] == '/' || !whole[len]);
 	return inside || (ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)

@@ -255,7 +255,7 @@ static bool read_time(const char *p, int64_t *ret_lo, int64_t *ret_hi)
 		}
 		p += *p == 'Z';
 	}
-	*ret_lo = (days_of(y, m, d) * 86400 + hour * 3600 + minute * 60 + second) * NS_PER_SEC;
+	*ret_lo = (days_of(y, m, d) * 86400 + hour * 3600LL + minute * 60LL + second) * NS_PER_SEC;
 	*ret_hi = *ret_lo + span * NS_PER_SEC;
 	return *p == '\0';
 }

@@ -25,7 +25,7 @@ static int read_metrics(const char *text, size_t len, char **ret, struct fault *
 		rc = metadata_parse(buf_text(&whole), whole.len, &md, &why);
 	if (rc == -EINVAL || rc == -EFBIG)
 		return refuse(f, VERDICT_BAD_METADATA, "the metrics are no JSON object such as {\"rmse\": 9.8}");
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (md.n_metrics == 0)
 		rc = refuse(f, VERDICT_BAD_METADATA, "the metrics hold no number: write an object such as {\"rmse\": 9.8}");
@@ -45,7 +45,7 @@ static int check_version(struct catalog_conn *conn, int64_t id, bool ds, struct 
 	int rc = catalog_version_get(conn, id, &v);
 	if (rc == 0)
 		rc = catalog_model_get(conn, v.model_id, &m);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (v.state != CATALOG_COMMITTED)
 		return refuse(f, VERDICT_BAD_EVALUATION, "v%u of %s is %s: only committed versions are evaluated, on committed datasets", v.number, m.path, catalog_state_name(v.state));

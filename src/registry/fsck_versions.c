@@ -115,7 +115,7 @@ static int check_entries(struct pass *s, struct catalog_conn *conn)
 		s->broken_at = s->next;
 	}
 	if (s->broken)
-		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)(s->broken_at - v->first_child + 1), s->broken)) ? 0 : -ENOMEM;
+		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)s->broken_at - v->first_child + 1, s->broken)) ? 0 : -ENOMEM;
 	if (s->size == v->size && s->n_files == v->n_files && s->n_dirs == v->n_dirs)
 		return 0;
 	struct problem *p = note(k, v, fsck_note(k, FOUND_SUMS_WRONG, "v%u is said to hold %u files of %llu bytes and %u directories at the top, but holds %llu of %llu and %llu", v->number,
