@@ -17,6 +17,7 @@ _mintfs_options()
 	lineage) echo --up --down --both --depth --dot --mermaid --store --json --color --help ;;
 	stale) echo --all --store --json --color --help ;;
 	blame) echo --store --json --color --help ;;
+	uses) echo --store --json --color --help ;;
 	alias) echo --delete --history --store --json --color --help ;;
 	evaluate) echo --dataset --metrics --store --json --help ;;
 	compare) echo --store --json --color --help ;;
@@ -34,7 +35,7 @@ _mintfs_options()
 	esac
 }
 
-_mintfs_commands='init mount umount upgrade commit discard list log show diff status find lineage stale blame alias path watch export import backup restore retire prune gc fsck process evaluate compare version help'
+_mintfs_commands='init mount umount upgrade commit discard list log show diff status find lineage stale blame uses alias path watch export import backup restore retire prune gc fsck process evaluate compare version help'
 
 _mintfs()
 {
@@ -89,7 +90,7 @@ _mintfs()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	commit | discard | list | log | show | diff | find | lineage | stale | blame | alias | path | evaluate | compare | watch | export | retire | prune)
+	commit | discard | list | log | show | diff | find | lineage | stale | blame | uses | alias | path | evaluate | compare | watch | export | retire | prune)
 		for ((i = 2; i < COMP_CWORD - 1; i++)); do
 			[[ ${COMP_WORDS[i]} == --store ]] && store=(--store "${COMP_WORDS[i + 1]}")
 		done

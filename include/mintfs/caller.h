@@ -26,6 +26,7 @@ struct caller {
 	struct caller_process self; /* self.pid == 0: cannot be seen (pid 0, gone, hidden) */
 	uid_t uid;
 	gid_t gid;
+	char program[16]; /* the process' name, as the kernel cuts it; "" */
 	char run_id[CALLER_RUN_ID_MAX]; /* "" if none or the environment cannot be read */
 	unsigned n_ancestors;
 	struct caller_process ancestors[CALLER_ANCESTORS_MAX]; /* parent first; pid 1 is included only if it is the direct parent */

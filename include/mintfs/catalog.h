@@ -439,6 +439,25 @@ int catalog_seen_drop(struct catalog_conn *conn, int64_t seen_id);
 /* Forgets the processes seen longest ago beyond max_processes, and of each process the versions read longest ago beyond max_reads. */
 int catalog_seen_trim(struct catalog_conn *conn, int64_t max_processes, int64_t max_reads);
 
+/* ---- who uses a version: one row for each version and reader ---- */
+struct catalog_use {
+	int64_t version_id, command_id; /* command_id 0: all others, summed up */
+	uid_t uid;
+	const char *host, *command; /* command: a JSON array of arguments; both borrowed, NULL for the others */
+	bool whole;                 /* false: only the first arguments, or the name of the program */
+	int64_t first_ns, last_ns, times, readers;
+};
+/* A process that is remembered (seen_id) opened files of the version at last_ns; before catalog_seen_read_put, which tells one use from the next. */
+int catalog_use_put(struct catalog_conn *conn, const struct catalog_use *u, int64_t seen_id, int64_t *ret_times /* 1: may be a new row */);
+int catalog_use_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret); /* without the sum */
+int catalog_use_sum_up(struct catalog_conn *conn, int64_t version_id, int64_t command_id); /* it joins the sum */
+int catalog_use_command_drop(struct catalog_conn *conn, int64_t command_id); /* unless somebody refers to it */
+typedef int catalog_use_fn(const struct catalog_use *u, void *arg);
+int catalog_use_list(struct catalog_conn *conn, int64_t version_id, catalog_use_fn *fn, void *arg); /* the last first, the others at the end */
+typedef int catalog_use_process_fn(const char *boot_id, pid_t pid, uint64_t start, void *arg);
+/* Processes of that command that are remembered and read the version themselves. */
+int catalog_use_process_list(struct catalog_conn *conn, int64_t version_id, int64_t command_id, catalog_use_process_fn *fn, void *arg);
+
 /* ---- find: versions by what is known of them ---- */
 #define CATALOG_CONDITIONS_MAX 16
 enum catalog_field {

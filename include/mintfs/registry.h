@@ -202,6 +202,17 @@ int registry_draft_info(struct registry *r, const struct catalog_version *v, str
  * VERDICT_BAD_METADATA: it is none, or holds no number; VERDICT_BAD_EVALUATION: not committed, no model, no dataset. */
 int registry_evaluate(struct registry *r, const struct registry_actor *who, int64_t version_id, int64_t dataset_id, const char *metrics, size_t len, int64_t *ret_id, struct fault *f);
 
+/* ---- who uses a version ---- */
+#define REGISTRY_USE_PIDS 8
+struct registry_use {
+	const struct catalog_use *use; /* borrowed */
+	unsigned n_living;             /* processes of it that opened files of the version and live, on this host */
+	pid_t pids[REGISTRY_USE_PIDS]; /* the newest of them */
+};
+typedef int registry_use_fn(const struct registry_use *u, void *arg);
+/* In order of the last use; the sum of those who are not kept apart comes last. conn: of registry_read_begin. */
+int registry_use_list(struct registry *r, struct catalog_conn *conn, int64_t version_id, registry_use_fn *fn, void *arg);
+
 /* ---- processes: what is known and decided of them; process.h carries them out ---- */
 struct registry_process {
 	struct catalog_model model;     /* process/NAME */

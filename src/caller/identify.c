@@ -185,6 +185,7 @@ void caller_identify(pid_t tid, uid_t uid, gid_t gid, struct caller *c)
 	struct proc_stat st;
 	if (read_process(tid, &c->self, &st) < 0)
 		return;
+	memcpy(c->program, st.program, sizeof c->program);
 	read_run_id(c->self.pid, c->run_id);
 	read_ancestors(&st, c);
 }

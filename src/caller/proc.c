@@ -74,7 +74,8 @@ int proc_parse_stat(const char *text, struct proc_stat *ret)
 		return -EINVAL;
 	uint64_t field[STAT_FIELDS];
 	int last = parse_stat_fields(p + 3, field);
-	if (last < STAT_START || field[STAT_PARENT] > INT_MAX)
+	const char *name = strchr(text, '(');
+	if (last < STAT_START || field[STAT_PARENT] > INT_MAX || !name || name > p)
 		return -EINVAL;
 	*ret = (struct proc_stat){
 		.state = p[2],
@@ -90,6 +91,8 @@ int proc_parse_stat(const char *text, struct proc_stat *ret)
 		.environ_end = last >= STAT_ENV_END ? field[STAT_ENV_END] : 0,
 		.status = last >= STAT_EXIT_CODE ? (int)field[STAT_EXIT_CODE] : 0,
 	};
+	size_t len = (size_t)(p - name - 1);
+	memcpy(ret->program, name + 1, len < sizeof ret->program ? len : sizeof ret->program - 1); /* the rest is zero */
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 
 /* The fields of /proc/<pid>/stat that are of use here (proc_pid_stat(5)). */
 struct proc_stat {
+	char program[16]; /* field 2, without its parentheses */
 	char state;     /* field 3: R, S, D, Z, X … */
 	pid_t parent;   /* field 4; 0: in another pid namespace, or none */
 	pid_t pgrp, session; /* fields 5, 6 */

@@ -22,7 +22,7 @@ int catalog_seen_read_put(struct catalog_conn *conn, int64_t seen_id, int64_t ve
 {
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = sql_prepare(conn->db, "INSERT INTO seen_reads (process_id, version_id, at_ns) VALUES (?, ?, ?)"
-		" ON CONFLICT (process_id, version_id) DO UPDATE SET at_ns = excluded.at_ns", &st);
+		" ON CONFLICT (process_id, version_id) DO UPDATE SET at_ns = excluded.at_ns, inherited = 0", &st);
 	if (error)
 		return error;
 	sql_bind_int(st, seen_id);
@@ -80,19 +80,33 @@ int catalog_seen_read_list(struct catalog_conn *conn, int64_t seen_id, catalog_i
 	return r;
 }
 
+static int command_of(struct catalog_conn *conn, int64_t seen_id, int64_t *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_find(conn->db, "SELECT coalesce(command_id, 0) FROM seen_processes WHERE id = ?", seen_id, &st);
+	if (r == 0)
+		*ret = sql_int(st, 0);
+	return r == -ENOENT ? 0 : r;
+}
+
 int catalog_seen_drop(struct catalog_conn *conn, int64_t seen_id)
 {
-	int error = sql_run_for(conn->db, "DELETE FROM seen_reads WHERE process_id = ?", seen_id);
+	int64_t command_id = 0;
+	int error = command_of(conn, seen_id, &command_id);
+	if (!error)
+		error = sql_run_for(conn->db, "DELETE FROM seen_reads WHERE process_id = ?", seen_id);
 	if (!error)
 		error = sql_run_for(conn->db, "DELETE FROM seen_writes WHERE process_id = ?", seen_id);
-	return error ? error : sql_run_for(conn->db, "DELETE FROM seen_processes WHERE id = ?", seen_id);
+	if (!error)
+		error = sql_run_for(conn->db, "DELETE FROM seen_processes WHERE id = ?", seen_id);
+	return error || !command_id ? error : catalog_use_command_drop(conn, command_id);
 }
 
 int catalog_seen_move(struct catalog_conn *conn, int64_t from_id, int64_t to_id)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(conn->db, "INSERT OR IGNORE INTO seen_reads (process_id, version_id, at_ns)"
-		" SELECT ?, version_id, at_ns FROM seen_reads WHERE process_id = ?", &st);
+	int error = sql_prepare(conn->db, "INSERT OR IGNORE INTO seen_reads (process_id, version_id, at_ns, inherited)"
+		" SELECT ?, version_id, at_ns, 1 FROM seen_reads WHERE process_id = ?", &st);
 	if (error)
 		return error;
 	sql_bind_int(st, to_id);

@@ -55,6 +55,21 @@ static const char EVALUATIONS[] =
 	"CREATE TRIGGER event_evaluated AFTER INSERT ON evaluations BEGIN "
 	"INSERT INTO events (at_ns, kind, model_id, number, text) SELECT NEW.at_ns, 'evaluated', model_id, number, NEW.metrics FROM versions WHERE id = NEW.version_id; END;";
 
+/* Who uses which version: uses.c. command_id 0 is the sum of those who are not kept apart. What a process has from a child that ended it did not read itself. */
+static const char USES[] =
+	"CREATE TABLE seen_commands ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" uid INTEGER NOT NULL, host TEXT NOT NULL, command TEXT NOT NULL, whole INTEGER NOT NULL) STRICT;"
+	"CREATE UNIQUE INDEX seen_commands_key ON seen_commands (uid, host, command, whole);"
+	"CREATE TABLE seen_uses ("
+	" version_id INTEGER NOT NULL, command_id INTEGER NOT NULL,"
+	" first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, times INTEGER NOT NULL, readers INTEGER NOT NULL,"
+	" PRIMARY KEY (version_id, command_id)) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX seen_uses_command ON seen_uses (command_id);"
+	"ALTER TABLE seen_processes ADD COLUMN command_id INTEGER;"
+	"CREATE INDEX seen_processes_command ON seen_processes (command_id) WHERE command_id IS NOT NULL;"
+	"ALTER TABLE seen_reads ADD COLUMN inherited INTEGER NOT NULL DEFAULT 0;";
+
 static const struct schema_step STEPS[] = {
 	{2, EVENTS},
 	{2, PROCESSES},
@@ -68,6 +83,7 @@ static const struct schema_step STEPS[] = {
 		" uid INTEGER NOT NULL, author TEXT, message TEXT) STRICT;"
 		"CREATE TABLE absent (blob INTEGER PRIMARY KEY REFERENCES blobs (id), kind INTEGER NOT NULL CHECK (kind IN (1, 2)),"
 		" at_ns INTEGER NOT NULL, why TEXT) STRICT;"},
+	{2, USES},
 };
 
 const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS)};

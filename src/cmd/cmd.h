@@ -34,6 +34,7 @@ extern const struct command cmd_find;
 extern const struct command cmd_lineage;
 extern const struct command cmd_stale;
 extern const struct command cmd_blame;
+extern const struct command cmd_uses;
 extern const struct command cmd_alias;
 extern const struct command cmd_path;
 extern const struct command cmd_watch;

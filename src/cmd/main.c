@@ -20,6 +20,7 @@ const struct command *const commands[] = {
 	&cmd_lineage,
 	&cmd_stale,
 	&cmd_blame,
+	&cmd_uses,
 	&cmd_alias,
 	&cmd_path,
 	&cmd_watch,

@@ -13,6 +13,7 @@
  *
  * Locks: `mutex` over the list; `flushing` over writing it, taken first. Slots are single words. */
 #include "lineage.h"
+#include "uses.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -29,6 +30,7 @@
 #define SWEEP_EVERY_NS (30 * NS_PER_SEC)
 #define PROCESSES_MAX 16384
 #define READS_MAX 4096      /* versions remembered of one process */
+#define LOOKS_MAX 1024      /* processes of a batch whose command line is read; others are known by their name */
 
 struct event {
 	struct event *next;
@@ -37,6 +39,9 @@ struct event {
 	bool write;
 	int64_t version_id, at_ns;
 	char *chain, *run_key; /* owned; run_key may be NULL */
+	char program[16];
+	char *command; /* owned; as it is written */
+	bool whole;
 };
 
 struct readers {
@@ -51,6 +56,7 @@ struct readers {
 	pthread_t thread;
 	bool started;
 	int64_t swept_ns; /* flushing */
+	struct uses *uses;
 };
 
 /* ---- noting ---- */
@@ -84,6 +90,7 @@ static void event_free(struct event *e)
 {
 	free(e->chain);
 	free(e->run_key);
+	free(e->command);
 	free(e);
 }
 
@@ -105,6 +112,7 @@ static void enqueue(struct readers *rs, const struct caller *c, int64_t version_
 		return;
 	*e = (struct event){.self = c->self, .uid = c->uid, .write = write, .version_id = version_id, .at_ns = time_now_ns(), .chain = job_chain(c),
 		.run_key = c->run_id[0] ? strdup(c->run_id) : NULL};
+	memcpy(e->program, c->program, sizeof e->program);
 	pthread_mutex_lock(&rs->mutex);
 	bool room = e->chain && rs->n < QUEUE_MAX && !rs->stopping, first_loss = !room && !rs->lost;
 	if (room) {
@@ -159,7 +167,10 @@ static int flush_write(struct catalog_conn *conn, void *arg)
 		struct catalog_seen p = {.boot_id = j->r->boot_id, .pid = e->self.pid, .start = e->self.start, .chain = e->chain, .run_key = e->run_key, .uid = e->uid,
 			.seen_ns = e->at_ns};
 		int64_t id;
+		const struct catalog_use use = {.version_id = e->version_id, .uid = e->uid, .host = j->r->host, .command = e->command, .whole = e->whole, .last_ns = e->at_ns};
 		rc = catalog_seen_put(conn, &p, &id);
+		if (rc == 0 && e->command)
+			rc = uses_write(j->r, conn, &use, id);
 		if (rc == 0)
 			rc = e->write ? catalog_seen_write_put(conn, id, e->version_id) : catalog_seen_read_put(conn, id, e->version_id, e->at_ns);
 	}
@@ -177,6 +188,9 @@ void readers_flush(struct readers *rs)
 	rs->tail = &rs->head;
 	rs->n = 0;
 	pthread_mutex_unlock(&rs->mutex);
+	for (struct event *e = j.events; e; e = e->next)
+		if (!e->write)
+			e->command = uses_command(rs->uses, e->self, e->program, &e->whole);
 	int rc = j.events ? catalog_write(rs->r->catalog, false, flush_write, &j) : 0;
 	if (rc < 0)
 		log_warning(rs->r->log, "lineage: what was read cannot be recorded: %s", strerror(-rc));
@@ -414,16 +428,35 @@ static void sweep(struct readers *rs)
 
 /* ---- the thread ---- */
 
-static bool wait_for_events(struct readers *rs)
+/* The command lines of those who wait to be written; each process once, most often. */
+static void look_at_commands(struct readers *rs)
+{
+	struct caller_process found[LOOKS_MAX];
+	size_t n = 0;
+	pthread_mutex_lock(&rs->mutex);
+	for (const struct event *e = rs->head; e && n < LOOKS_MAX; e = e->next)
+		if (!e->write && !(n && caller_same(found[n - 1], e->self)))
+			found[n++] = e->self;
+	pthread_mutex_unlock(&rs->mutex);
+	for (size_t i = 0; i < n; i++)
+		uses_look(rs->uses, found[i]);
+}
+
+static bool wait_for_first(struct readers *rs)
 {
 	SCOPED_LOCK(&rs->mutex);
 	while (rs->n == 0 && !rs->stopping)
 		pthread_cond_wait(&rs->wake, &rs->mutex);
-	if (!rs->stopping) { /* a moment, so that many go together */
-		struct timespec until = ns_timespec(time_monotonic_ns() + FLUSH_AFTER_MS * (NS_PER_SEC / 1000));
-		while (!rs->stopping && pthread_cond_timedwait(&rs->wake, &rs->mutex, &until) == 0)
-			;
-	}
+	return !rs->stopping;
+}
+
+/* A moment, so that many go together. */
+static bool wait_for_more(struct readers *rs)
+{
+	struct timespec until = ns_timespec(time_monotonic_ns() + FLUSH_AFTER_MS * (NS_PER_SEC / 1000));
+	SCOPED_LOCK(&rs->mutex);
+	while (!rs->stopping && pthread_cond_timedwait(&rs->wake, &rs->mutex, &until) == 0)
+		;
 	return !rs->stopping;
 }
 
@@ -432,7 +465,11 @@ static void *run_thread(void *arg)
 	struct readers *rs = arg;
 	sweep(rs); /* of what an earlier daemon left */
 	rs->swept_ns = time_monotonic_ns();
-	while (wait_for_events(rs)) {
+	while (wait_for_first(rs)) {
+		look_at_commands(rs); /* at once: it may be gone in a moment */
+		if (!wait_for_more(rs))
+			break;
+		look_at_commands(rs); /* a shell may be another program by now */
 		readers_flush(rs);
 		if (time_monotonic_ns() - rs->swept_ns > SWEEP_EVERY_NS) {
 			sweep(rs);
@@ -450,6 +487,11 @@ int readers_new(struct registry *r, struct readers **ret)
 	if (!rs)
 		return -ENOMEM;
 	rs->r = r;
+	rs->uses = uses_new();
+	if (!rs->uses) {
+		free(rs);
+		return -ENOMEM;
+	}
 	rs->tail = &rs->head;
 	pthread_mutex_init(&rs->flushing, NULL);
 	pthread_mutex_init(&rs->mutex, NULL);
@@ -484,5 +526,6 @@ void readers_free(struct readers *rs)
 	pthread_cond_destroy(&rs->wake);
 	pthread_mutex_destroy(&rs->mutex);
 	pthread_mutex_destroy(&rs->flushing);
+	uses_free(rs->uses);
 	free(rs);
 }

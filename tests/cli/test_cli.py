@@ -29,6 +29,7 @@ find
 lineage
 stale
 blame
+uses
 alias
 path
 watch
