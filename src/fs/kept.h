@@ -60,6 +60,7 @@ struct kept_session {
 	_Atomic uint32_t passthrough;     /* as it was agreed in the answer */
 	_Atomic int32_t newest_backing_id; /* the kernel counts them up */
 	_Atomic uint32_t telling;         /* a notice is being written to the kernel (notices.c) */
+	uint64_t device;                  /* of the mount (mountpoint.c); 0: not known */
 };
 _Static_assert(sizeof(struct kept_session) <= KEEP_AREA_SIZE, "the session fits its area");
 

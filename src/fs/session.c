@@ -275,6 +275,7 @@ static int mount_session(struct fs *fs, struct fault *f)
 		return fault_set(f, error, "cannot mount at %s: %s%s", fs->mountpoint, strerror(error),
 			fs->allow_other && fs->uid != 0 ? " (allow_other needs user_allow_other in /etc/fuse.conf)" : "");
 	}
+	mountpoint_note(fs->keep, fs->mountpoint);
 	keep_fd_set(fs->keep, KEEP_FD_FUSE, fuse_session_fd(fs->session));
 	return attach(fs, f);
 }
@@ -365,7 +366,8 @@ static void end_session(struct fs *fs)
 		keep_fd_set(fs->keep, KEEP_FD_FUSE, -1);
 		if (fd >= 0)
 			close(fd);
-		fuse_session_unmount(fs->session);
+		if (mountpoint_is_ours(fs->keep, fs->mountpoint))
+			fuse_session_unmount(fs->session);
 	}
 	if (fs->session)
 		fuse_session_destroy(fs->session);

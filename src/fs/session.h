@@ -53,6 +53,8 @@ bool channel_can_resend(const struct kept_session *k);
 
 /* ---- notices.c: what is told to the kernel unasked, by a process that does not die with a worker ---- */
 ssize_t notices_send(struct keep *keep, const struct iovec *iov, int count); /* as writev; waits while there is much to tell */
+void mountpoint_note(struct keep *keep, const char *dir);    /* what was just mounted there is ours */
+bool mountpoint_is_ours(struct keep *keep, const char *dir); /* no other has taken its place */
 bool notices_are_out(struct keep *keep); /* nothing waits, nothing is being told */
 
 /* ---- again.c: after the death of a worker ---- */

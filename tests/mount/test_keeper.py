@@ -370,6 +370,27 @@ def test_a_signal_to_the_keeper_ends_all(drive, sig):
     assert not os.path.ismount(drive.at) and not drive.processes()
 
 
+@pytest.mark.parametrize("how", ["a signal", "a signal after a death", "five deaths"])
+def test_a_drive_that_was_taken_away_lazily_leaves_the_next_one_in_its_place(house, drive, how):
+    v = drive.mint()
+    with open(v / "model.pth", "wb"):
+        if how == "a signal after a death":
+            die(drive)
+        assert mintfs("umount", "-l", drive.at).returncode == 0
+        other = house.mount(house.init("other"), at=drive.at.name)
+        if how == "five deaths":
+            for _ in range(5):
+                died = drive.kill_worker()
+                wait_until(lambda: drive.worker() != died and (drive.worker() or not drive.processes()), what="the next worker, or the end")
+        else:
+            os.kill(drive.pid, signal.SIGTERM)
+        pid, drive.pid = drive.pid, None
+        os.waitpid(pid, 0)
+        assert os.path.ismount(other.at)
+        other.committed()
+        assert other.versions_json() == {"product_P001_all_mlstm": 1}
+
+
 def test_unmounting_after_a_death_ends_all(drive):
     die(drive)
     drive.unmount()
