@@ -31,7 +31,7 @@ _mintfs_options()
 	prune) echo --keep-last --keep-best --keep-aliased --older-than --drafts --all --yes --verbose --store --json --color --help ;;
 	fsck) echo --verify --rate --restart --repair --store --json --color --help ;;
 	gc) echo --dry-run --grace --verbose --store --json --help ;;
-	path) echo --relative --store --json --help ;;
+	path) echo --relative --resolve --store --json --help ;;
 	esac
 }
 

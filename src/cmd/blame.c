@@ -22,30 +22,11 @@ struct blame {
 	struct catalog_conn *conn;
 };
 
-static int find_file(struct catalog_conn *conn, int64_t version_id, const char *path, struct catalog_file *ret)
-{
-	struct catalog_file file = {.id = -version_id};
-	char name[CATALOG_NAME_MAX];
-	int rc = 0;
-	while (rc == 0 && *path) {
-		size_t len = strcspn(path, "/");
-		if (len >= sizeof name)
-			return -ENOENT;
-		memcpy(name, path, len);
-		name[len] = '\0';
-		rc = catalog_file_find(conn, file.id, name, &file);
-		path += len + (path[len] == '/');
-	}
-	if (rc == 0)
-		*ret = file;
-	return rc;
-}
-
 static int look_down(const struct catalog_version *v, const struct catalog_version_text *text, void *arg)
 {
 	struct blame *b = arg;
 	struct catalog_file file;
-	int rc = find_file(b->conn, v->id, b->ref->rest, &file);
+	int rc = store_file(b->conn, v->id, b->ref->rest, &file);
 	if (rc == -ENOENT || (rc == 0 && (file.type != CATALOG_FILE || !blob_id_equal(&file.blob, &b->file.blob))))
 		return 1; /* another content: it was made above */
 	if (rc == 0)
@@ -60,7 +41,7 @@ static int trace(struct blame *b, struct fault *f)
 		.states = 1u << CATALOG_COMMITTED | 1u << CATALOG_RETIRED};
 	if (ref->state == CATALOG_DRAFT || ref->state == CATALOG_DISCARDED)
 		return fault_set(f, EINVAL, "%s/v%u is %s: only the files of a committed version tell who made them", ref->model, ref->number, catalog_state_name(ref->state));
-	int rc = find_file(b->conn, ref->version_id, ref->rest, &b->file);
+	int rc = store_file(b->conn, ref->version_id, ref->rest, &b->file);
 	if (rc == -ENOENT)
 		return fault_set(f, ENOENT, "%s/v%u has no file %s", ref->model, ref->number, ref->rest);
 	if (rc == 0 && b->file.type != CATALOG_FILE)

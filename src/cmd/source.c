@@ -200,21 +200,11 @@ int source_files(struct source *s, const struct source_ref *version, struct file
 
 static int committed_content(struct source *s, const struct source_ref *version, const char *path, int *ret_fd, struct fault *f)
 {
-	struct catalog_file file = {.id = -version->version_id};
+	struct catalog_file file;
 	struct catalog_conn *conn = NULL;
-	char name[CATALOG_NAME_MAX];
 	int rc = registry_read_begin(s->r, &conn);
-	while (rc == 0 && *path) {
-		size_t len = strcspn(path, "/");
-		if (len >= sizeof name) {
-			rc = -ENOENT;
-			break;
-		}
-		memcpy(name, path, len);
-		name[len] = '\0';
-		rc = catalog_file_find(conn, file.id, name, &file);
-		path += len + (path[len] == '/');
-	}
+	if (rc == 0)
+		rc = store_file(conn, version->version_id, path, &file);
 	catalog_read_end(conn);
 	if (rc == 0 && file.type != CATALOG_FILE)
 		rc = -EISDIR;

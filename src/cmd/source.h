@@ -107,6 +107,7 @@ int store_versions(struct source *s, const struct source_ref *model, const struc
 int store_version(struct source *s, const struct source_ref *version, source_version_fn *fn, void *arg);
 int store_models(struct source *s, const char *prefix, source_model_fn *fn, void *arg);
 int store_model(struct source *s, const struct source_ref *model, struct model_info *ret);
+int store_file(struct catalog_conn *conn, int64_t version_id, const char *path, struct catalog_file *ret); /* of a committed or retired version; -ENOENT */
 int store_files(struct source *s, const struct source_ref *version, struct files *ret);
 
 int drive_resolve(struct source *s, const char *text, struct source_ref *ret, struct fault *f);

@@ -277,3 +277,22 @@ int store_files(struct source *s, const struct source_ref *version, struct files
 	struct file_job j = {conn, ret};
 	return rc < 0 ? rc : catalog_file_list(conn, version->version_id, add_file, &j);
 }
+
+int store_file(struct catalog_conn *conn, int64_t version_id, const char *path, struct catalog_file *ret)
+{
+	struct catalog_file file = {.id = -version_id};
+	char name[CATALOG_NAME_MAX];
+	int rc = 0;
+	while (rc == 0 && *path) {
+		size_t len = strcspn(path, "/");
+		if (len >= sizeof name)
+			return -ENOENT;
+		memcpy(name, path, len);
+		name[len] = '\0';
+		rc = catalog_file_find(conn, file.id, name, &file);
+		path += len + (path[len] == '/');
+	}
+	if (rc == 0)
+		*ret = file;
+	return rc;
+}

@@ -451,6 +451,36 @@ def test_path_resolves_links_and_needs_a_drive_unless_relative(drive):
     assert call("path", f"{M}/latest", "--store", drive.store, "--relative").out == f"{M}/v1\n"
 
 
+def test_a_path_through_any_link_is_traced_back_to_its_version_and_file(drive):
+    drive.version({"model.bin": "weights", "data/a.csv": "1,2"})
+    (drive.path(M) / "production").symlink_to("v1")
+    drive.version({"model.bin": "other"})
+    digest = os.getxattr(drive.path(M, "v1"), "user.mintfs.digest").decode()
+    sha = hashlib.sha256(b"weights").hexdigest()
+    told = {"model": M, "version": "v1", "state": "committed", "path": f"{M}/v1/model.bin", "digest": digest, "sha256": sha}
+    for name in ("production", "v1"):
+        path = drive.path(M, name, "model.bin")
+        assert call("path", "--resolve", path).out == f"{M}/v1/model.bin\n"
+        assert call("path", "--resolve", path, "--json").json == told
+        assert os.getxattr(path, "user.mintfs.version") == b"v1"
+    assert call("path", "--resolve", drive.path(M, "latest/model.bin")).out == f"{M}/v2/model.bin\n"
+    assert call("path", "--resolve", drive.path(M, "production/data/a.csv")).out == f"{M}/v1/data/a.csv\n"
+    whole = call("path", "--resolve", drive.path(M, "production"), "--json").json
+    assert (whole["path"], whole["digest"], whole["sha256"]) == (f"{M}/v1", digest, None)
+    one_sentence(call("path", "--resolve", f"{M}/v1/nothing", "--store", drive.store), 3, "nothing")
+    one_sentence(call("path", "--resolve", f"{M}/v1/model.bin/x", "--store", drive.store), 3, "model.bin/x")
+    assert call("path", "--resolve", M, "--store", drive.store).code == 2
+    assert call("path", "--resolve", "--relative", f"{M}/v1", "--store", drive.store).code == 2
+    draft = drive.mint({"model.bin": "new"})
+    assert call("path", "--resolve", draft / "model.bin", "--json").json == {"model": M, "version": "v3", "state": "draft", "path": f"{M}/v3/model.bin", "digest": None, "sha256": None}
+    assert call("path", "--resolve", draft / "other").code == 3
+    if os.geteuid() == 0:
+        assert call("path", "--resolve", drive.path(M, "production/model.bin"), "--json", user=NOBODY).json == told
+        assert call("path", "--resolve", drive.path(M, "production/none"), user=NOBODY).code == 3
+    assert drive.umount().code == 0
+    assert call("path", "--resolve", f"{M}/production/model.bin", "--store", drive.store, "--json").json == told
+
+
 # ---- mount and umount ----
 
 def test_mount_says_why_it_cannot(store, place):
