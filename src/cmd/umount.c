@@ -119,7 +119,7 @@ static bool process_holds(const char *pid, const char *dir)
 	return false;
 }
 
-/* "python3 (1234), bash (1200)": as far as this user may see; only names of links are read, the drive is not touched. */
+/* "python3 (1234), bash (1200)": as far as this user may see, and without this program, which may stand there as its shell does; only names of links are read, the drive is not touched. */
 static void who_holds(const char *dir, char *out, size_t size)
 {
 	auto_dir DIR *proc = opendir("/proc");
@@ -127,7 +127,7 @@ static void who_holds(const char *dir, char *out, size_t size)
 	out[0] = '\0';
 	for (struct dirent *e; proc && n < 3 && (e = readdir(proc));) {
 		char path[64], name[32] = "?";
-		if (!isdigit((unsigned char)e->d_name[0]) || !process_holds(e->d_name, dir))
+		if (!isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) == getpid() || !process_holds(e->d_name, dir))
 			continue;
 		snprintf(path, sizeof path, "/proc/%.20s/comm", e->d_name);
 		auto_file FILE *f = fopen(path, "re");

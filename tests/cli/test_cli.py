@@ -511,6 +511,9 @@ def test_umount_names_who_uses_the_drive(drive):
     try:
         one_sentence(drive.umount(), 1, f"sleep ({holder.pid})")
         one_sentence(call("umount", drive.path("product")), 1, f"mounted on {drive.dir}")
+        inside = call("umount", drive.dir, cwd=drive.dir)
+        one_sentence(inside, 1, f"sleep ({holder.pid})")
+        assert ", mintfs (" not in inside.err and "by mintfs (" not in inside.err
     finally:
         holder.kill()
         holder.wait()
