@@ -29,6 +29,20 @@ static int give(const struct catalog_stale *x, void *arg)
 	return 0;
 }
 
+static int count(const struct model_info *m, void *arg)
+{
+	++*(size_t *)arg;
+	return 0;
+}
+
+/* A name that is mistyped has nothing stale either, which must not read as good news. */
+static int need_model(struct source *src, const char *prefix, struct fault *f)
+{
+	size_t n = 0;
+	int rc = source_models(src, prefix, count, &n, f);
+	return rc == 0 && n == 0 ? fault_set(f, ENOENT, "no model's path begins with %s", prefix) : rc;
+}
+
 static int list(struct source *src, const char *prefix, bool all, struct stale *s, struct fault *f)
 {
 	struct catalog_conn *conn = NULL;
@@ -36,7 +50,9 @@ static int list(struct source *src, const char *prefix, bool all, struct stale *
 	if (rc == 0)
 		rc = catalog_stale_list(conn, prefix, all, give, s);
 	catalog_read_end(conn);
-	return rc < 0 ? fault_set(f, -rc, "what is stale cannot be told: %s", strerror(-rc)) : 0;
+	if (rc < 0)
+		return fault_set(f, -rc, "what is stale cannot be told: %s", strerror(-rc));
+	return s->n == 0 && *prefix ? need_model(src, prefix, f) : 0;
 }
 
 static int run(const struct command *self, int argc, char **argv)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from cli_env import call
+from cli_env import call, one_sentence
 
 M, N = "product/P001_all/mlstm", "product/P002_all/mlstm"
 
@@ -78,6 +78,8 @@ def test_stale_lists_what_is_in_use_and_was_made_from_an_older_version(family, s
     out = call("stale", "--store", store).out
     assert "production" in out and "dataset/mol/v1" in out and "v2" in out
     assert call("stale", "product/P001", "--store", store, "--json").json == [] and call("stale", "product/P001", "--store", store).out == ""
+    for words in (["product/nothing"], ["product/nothing", "--json"]):
+        one_sentence(call("stale", *words, "--store", store), 3, "no model's path begins with product/nothing")
 
 
 def test_a_version_that_others_were_made_from_is_retired_by_force_only_and_the_lineage_stays(family, store):
