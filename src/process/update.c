@@ -41,6 +41,17 @@ static int keep_binding(const struct catalog_process_binding *b, void *arg)
 	return 0;
 }
 
+/* By force only. A dataset that was retired gives way to the newest that its selector means; a model does so in a run. */
+static int check_model(const struct plan *pl, struct catalog_conn *conn, const struct step *s)
+{
+	struct catalog_model m;
+	if (s->model.state == CATALOG_COMMITTED)
+		return 0;
+	int rc = catalog_model_get(conn, s->model.model_id, &m);
+	return rc < 0 ? rc : fault_set(pl->f, EINVAL, "the node '%s' of %s is bound to v%u of %s, which is %s: 'mintfs process run %s' binds it anew", s->c.name, pl->p.model.path,
+		s->model.number, m.path, catalog_state_name(s->model.state), pl->p.model.path);
+}
+
 static int read_bindings(struct update *up)
 {
 	struct plan *pl = &up->pl;
@@ -56,6 +67,8 @@ static int read_bindings(struct update *up)
 		rc = catalog_version_get(conn, up->bound[i].dataset_id, &s->dataset);
 		if (rc == 0)
 			rc = catalog_version_get(conn, up->bound[i].model_id, &s->model);
+		if (rc == 0)
+			rc = check_model(pl, conn, s);
 	}
 	return rc;
 }

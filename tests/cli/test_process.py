@@ -325,6 +325,9 @@ def test_what_a_process_is_bound_to_is_retired_by_force_only_and_prune_keeps_it(
     assert {p["version"]: (p["action"], p["reason"]) for p in pruned}["v1"] == ("keep", "a process is bound to it")
     assert world.bound() == BOUND
     assert call("retire", A + "/v1", "--force", "--store", world.store).code == 0
+    one_sentence(world.call("update", "p"), 1, "bound to v1 of product/a_all/m, which is retired", "mintfs process run process/p")
+    assert world.call("run", "p").code == 0
+    assert world.bound()["one"][1] == A + "/v2" and "nothing to do" in world.call("update", "p").out
 
 
 def test_a_watch_updates_when_a_dataset_gets_a_version(world):
