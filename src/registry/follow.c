@@ -122,8 +122,11 @@ void live_process_ended(struct caller_process p, int status, void *arg)
 	struct live_table *t = arg;
 	struct ended e = {t, p, status};
 	SCOPED_LOCK(&t->mutex);
-	if (!t->stopped)
-		map64_each(t->by_version, process_ended_in, &e);
+	if (t->stopped)
+		return;
+	map64_each(t->by_version, process_ended_in, &e);
+	for (struct live *l = t->after; l; l = l->next_of_model)
+		process_ended_in((uint64_t)l->version_id, l, &e);
 }
 
 /* The state of a run from the process before this one: its processes are watched again. The end of one that came meanwhile is heard of by its pidfd; where there

@@ -60,6 +60,7 @@ int live_table_new(struct registry *r, struct live_table **ret)
 	pthread_mutex_init(&t->mutex, NULL);
 	pthread_cond_init(&t->minted, NULL);
 	t->r = r;
+	t->after_tail = &t->after;
 	t->max = drafts_max();
 	t->by_version = map64_new();
 	t->by_model = map64_new();
@@ -106,6 +107,7 @@ void live_table_free(struct live_table *t)
 		next = l->next_free;
 		live_put(l);
 	}
+	live_after_free(t);
 	map64_free(t->by_version);
 	map64_free(t->by_model);
 	map64_free(t->before);
@@ -182,6 +184,7 @@ void live_remove(struct live_table *t, int64_t version_id)
 		table_remove(t, l);
 		l->removed = true;
 		live_keep_end(l);
+		live_after_begin(t, l);
 	}
 	pthread_mutex_unlock(&t->mutex);
 	live_put(l);

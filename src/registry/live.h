@@ -9,6 +9,7 @@
 
 #define LIVE_CHAIN_MAX (1 + CALLER_ANCESTORS_MAX)
 #define LIVE_RECENT 8
+#define LIVE_AFTER_MAX 1024 /* some 2 MiB */
 
 /* A process that opened a file of the draft for writing. */
 struct participant {
@@ -50,7 +51,8 @@ struct live {
 	bool settling, settled, removed;
 	bool acting;          /* it is being settled: not done yet, should the process die */
 	struct kept_live *kept; /* NULL: not kept */
-	struct live *next_of_model, *next_free;
+	bool after;           /* no draft any more: only the end of its run is waited for; draft is NULL */
+	struct live *next_of_model, *next_free; /* after: the next of them */
 };
 
 struct live_mint {
@@ -67,6 +69,8 @@ struct live_table {
 	struct map64 *by_version, *by_model; /* struct live; of a model a list by next_of_model, newest first */
 	struct live_mint *mints;
 	struct caller_watch *watch; /* NULL: runs are not followed */
+	struct live *after, **after_tail; /* oldest first; at most LIVE_AFTER_MAX */
+	size_t n_after;
 	size_t max; /* drafts; fixed */
 	bool stopped;
 	bool paused;           /* nothing settles yet: open files are not all known again (live_resume) */
@@ -82,6 +86,11 @@ caller_ended_fn live_process_ended;
 bool live_run_over(const struct live *l); /* mutex held; never for a run that cannot be followed */
 
 void live_follow_again(struct live_table *t, struct live *l); /* mutex held */
+
+/* after.c: the runs of drafts that were committed or discarded before the run was over. Mutex held. */
+void live_after_begin(struct live_table *t, struct live *l); /* l leaves the table; its processes are handed on */
+void live_after_end(struct live_table *t, struct live *l);   /* forgotten, if it is there still */
+void live_after_free(struct live_table *t);
 
 /* kept_live.c */
 struct kept_live;

@@ -126,8 +126,35 @@ static void settle_job(void *arg)
 	live_put(l);
 }
 
+/* Of a draft that is none any more there is nothing to decide. */
+static void after_job(void *arg)
+{
+	struct live *l = arg;
+	struct live_table *t = l->table;
+	pthread_mutex_lock(&t->mutex);
+	const struct run_end end = {l->status, l->ended_ns, l->recalled};
+	live_after_end(t, l);
+	pthread_mutex_unlock(&t->mutex);
+	if (!not_seen(&end))
+		record_end(t->r, l, end.status, end.at_ns);
+	live_put(l);
+}
+
+static void after_soon(struct live_table *t, struct live *l)
+{
+	if (t->stopped || l->settled || !live_run_over(l))
+		return;
+	l->settled = true;
+	if (workq_submit(t->r->jobs, after_job, live_ref(l)) < 0)
+		live_put(l);
+}
+
 void live_settle_soon(struct live_table *t, struct live *l)
 {
+	if (l->after) {
+		after_soon(t, l);
+		return;
+	}
 	if (t->stopped || t->paused || l->settling || l->settled || l->removed || !live_run_over(l))
 		return;
 	if (draft_open_files(l->draft) != 0)

@@ -650,6 +650,89 @@ static void test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minte
 	family_end(&f);
 }
 
+/* ---- the end of a run whose draft is none any more ---- */
+
+struct run_end { int64_t ended_ns; int status; };
+
+static struct run_end end_of(struct fixture *x, int64_t run_id)
+{
+	struct catalog_run run;
+	struct catalog_conn *conn;
+	assert_int_equal(catalog_read_begin(x->r->catalog, &conn), 0);
+	assert_int_equal(catalog_run_get(conn, run_id, &run), 0);
+	struct run_end end = {run.ended_ns, run.exit_status};
+	catalog_run_release(&run);
+	catalog_read_end(conn);
+	return end;
+}
+
+static void test_how_a_run_ended_is_recorded_though_its_draft_was_committed_by_hand_before(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
+	struct family f;
+	family_begin(&f);
+	int trainer = child_of(&f, -1), worker = child_of(&f, trainer);
+	struct catalog_version first = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, first.id, "model.pth");
+	writes(x, &f, worker, first.id, "log.txt");
+	commit_ok(x, first.id);
+	struct catalog_version second = mints(x, &f, trainer, model); /* the next of the same training */
+	writes(x, &f, trainer, second.id, "model.pth");
+	commit_ok(x, second.id);
+	ends(&f, trainer, 3);
+	WAIT_FOR(end_of(x, second.run_id).ended_ns != 0);
+	assert_int_equal(end_of(x, second.run_id).status, 3 << 8);
+	wait_until_noticed(x, other);
+	assert_int_equal(end_of(x, first.run_id).ended_ns, 0); /* its worker lives */
+	ends(&f, worker, 0);
+	WAIT_FOR(end_of(x, first.run_id).ended_ns != 0);
+	assert_int_equal(end_of(x, first.run_id).status, 3 << 8);
+	assert_true(end_of(x, first.run_id).ended_ns >= end_of(x, second.run_id).ended_ns);
+	assert_int_equal(get(x, first.id).state, CATALOG_COMMITTED);
+	assert_int_equal(get(x, second.id).state, CATALOG_COMMITTED);
+	assert_int_equal(x->r->live->n_after, 0);
+	family_end(&f);
+}
+
+static void test_how_a_run_ended_is_recorded_though_its_draft_was_discarded_before(void **state)
+{
+	struct fixture *x = *state;
+	NEEDS_EXIT_STATUS;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct family f;
+	struct fault why = FAULT_INIT;
+	family_begin(&f);
+	int trainer = child_of(&f, -1);
+	struct catalog_version v = mints(x, &f, trainer, model);
+	writes(x, &f, trainer, v.id, "model.pth");
+	assert_int_equal(registry_discard(x->r, &x->me, v.id, REGISTRY_DISCARD_FORCE, &why), 0);
+	ends(&f, trainer, 0);
+	WAIT_FOR(end_of(x, v.run_id).ended_ns != 0);
+	assert_int_equal(end_of(x, v.run_id).status, 0);
+	assert_int_equal(get(x, v.id).state, CATALOG_DISCARDED);
+	family_end(&f);
+}
+
+static void test_of_a_process_that_commits_without_end_the_last_runs_are_waited_for(void **state)
+{
+	struct fixture *x = *state;
+	struct live_table t = {.r = x->r, .watch = x->r->live->watch};
+	t.after_tail = &t.after;
+	for (int64_t i = 1; i <= 2 * LIVE_AFTER_MAX; i++) {
+		struct live l = {.table = &t, .version_id = i, .run_id = i, .n_chain = 1, .chain = {{getpid(), 1}}};
+		live_after_begin(&t, &l);
+	}
+	assert_int_equal(t.n_after, LIVE_AFTER_MAX);
+	assert_int_equal(t.after->version_id, LIVE_AFTER_MAX + 1);
+	for (int64_t i = 1; i <= LIVE_AFTER_MAX; i++)
+		live_after_end(&t, t.after);
+	assert_int_equal(t.n_after, 0);
+	assert_ptr_equal(t.after_tail, &t.after);
+	live_after_free(&t);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -672,6 +755,9 @@ int main(void)
 		T(test_a_run_that_ended_while_nothing_was_mounted_never_commits_by_itself),
 		T(test_the_reason_of_a_failed_draft_survives_a_remount),
 		T(test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minter),
+		T(test_how_a_run_ended_is_recorded_though_its_draft_was_committed_by_hand_before),
+		T(test_how_a_run_ended_is_recorded_though_its_draft_was_discarded_before),
+		T(test_of_a_process_that_commits_without_end_the_last_runs_are_waited_for),
 	};
 	return cmocka_run_group_tests_name("registry, runs", tests, NULL, NULL);
 }
