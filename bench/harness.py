@@ -225,25 +225,26 @@ class Drive:
             time.sleep(0.01)
         return disk_usage(self.store)
 
-    def daemon(self):
+    def daemons(self):
+        """Its processes: the keeper, the worker, and the one that tells the kernel."""
         wanted = [b"mount", os.fsencode(self.store), os.fsencode(self.at)]
+        found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 if Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[1:4] == wanted:
-                    return Path("/proc", pid)
-        raise Failed(f"no daemon serves {self.at}")
+                    found.append(Path("/proc", pid))
+        if not found:
+            raise Failed(f"no daemon serves {self.at}")
+        return found
 
     def resident(self):
-        """Bytes."""
-        for line in (self.daemon() / "status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise Failed("the daemon has no VmRSS")
+        """Bytes, of all of them."""
+        return sum(int(line.split()[1]) * 1024 for d in self.daemons() for line in (d / "status").read_text().splitlines() if line.startswith("VmRSS:"))
 
     def wait_idle(self, rest=0.6, limit=120):
         """Until the daemon has used no processor for a while: what is hashed in the background is hashed."""
         def used():
-            return (self.daemon() / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
+            return [(d / "stat").read_text().rsplit(")", 1)[1].split()[11:13] for d in self.daemons()]
 
         end, last, since = clock() + limit, used(), clock()
         while clock() - since < rest:
