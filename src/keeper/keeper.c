@@ -32,7 +32,9 @@
 #define DEATHS_MAX 64
 #define STUCK_NS (20 * NS_PER_SEC)     /* a worker that cannot be killed */
 #define SUCCESSOR_TRIES 3              /* of a new program, before the old one is taken again */
-#define VAIN_MAX 8                     /* workers in a row that never are ready end the drive */
+#define VAIN_MAX 12                    /* workers in a row that never are ready end the drive: with the pauses between them after half a minute */
+#define VAIN_PAUSE_NS (100 * 1000000LL) /* before the next one; twice as long each time */
+#define VAIN_PAUSE_MAX_NS (4 * NS_PER_SEC)
 
 struct keeper {
 	const struct keeper_options *o;
@@ -314,6 +316,24 @@ static void go_on_as_new(struct keeper *k)
 	refuse_upgrade(k, text);
 }
 
+static bool said_why_not(const struct keeper *k) { return WIFEXITED(k->status) && WEXITSTATUS(k->status) == KEEPER_REFUSED && !k->killed_ns; }
+
+/* A worker that cannot even begin (a full disk, a store that was moved for a moment) is no bug that dies again and again: the next one gets time, and open files live on meanwhile. */
+static void pause_in_vain(struct keeper *k)
+{
+	int64_t pause = VAIN_PAUSE_NS << (k->vain < 7 ? k->vain - 1 : 6), end = time_monotonic_ns() + (pause < VAIN_PAUSE_MAX_NS ? pause : VAIN_PAUSE_MAX_NS), left;
+
+	while (!k->stopping && (left = end - time_monotonic_ns()) > 0) {
+		const struct timespec t = ns_timespec(left);
+		int signal = sigtimedwait(&k->signals, NULL, &t);
+
+		if (signal == SIGCHLD)
+			reap(k);
+		else if (signal > 0 && signal != SIGUSR1)
+			k->stopping = true; /* there is no worker to pass it on to */
+	}
+}
+
 /* 0: another worker may start. */
 static int after_death(struct keeper *k, struct fault *f)
 {
@@ -337,12 +357,18 @@ static int after_death(struct keeper *k, struct fault *f)
 		snprintf(text, sizeof text, "none of its last %d workers got ready, the last one: %s", VAIN_MAX, how);
 		return end_drive(k, f, text);
 	}
-	if (!upgrade && dies_too_often(k)) {
+	if (!upgrade && !said_why_not(k) && dies_too_often(k)) {
 		snprintf(text, sizeof text, "its worker died %u times within a minute, the last time: %s", k->o->deaths, how);
 		return end_drive(k, f, text);
 	}
 	if (!k->o->can_go_on(k->o->keep, &why_not)) {
 		snprintf(text, sizeof text, "its worker died (%s), and %s", how, why_not);
+		return end_drive(k, f, text);
+	}
+	if (said_why_not(k) && k->vain > 0)
+		pause_in_vain(k);
+	if (k->stopping) {
+		snprintf(text, sizeof text, "it was to end, and its last worker never got ready: %s", how);
 		return end_drive(k, f, text);
 	}
 	keep_close_others(k->o->keep);
@@ -363,7 +389,7 @@ static int after_death(struct keeper *k, struct fault *f)
 static bool ended_well(const struct keeper *k) { return WIFEXITED(k->status) && WEXITSTATUS(k->status) == 0 && !k->killed_ns; }
 static bool refused(const struct keeper *k)
 {
-	return WIFEXITED(k->status) && WEXITSTATUS(k->status) == KEEPER_REFUSED && !atomic_load(&k->s->ready);
+	return said_why_not(k) && !atomic_load(&k->s->ready);
 }
 
 static int run_workers(struct keeper *k, struct fault *f)

@@ -347,6 +347,22 @@ def test_five_deaths_in_a_minute_end_the_drive_with_the_reason_in_the_log(drive)
     assert drive.versions_json() == {"product_P001_all_mlstm": 1}
 
 
+def test_a_store_that_cannot_be_opened_for_a_moment_does_not_end_the_drive(drive):
+    v = drive.committed(files={"model.pth": b"w" * 300_000})
+    away = drive.store.with_name("away")
+    with open(v / "model.pth", "rb") as f:
+        os.rename(drive.store, away)
+        try:
+            drive.kill_worker()
+            wait_until(lambda: drive.log_text().count(" died ") >= 4)  # the first one, and three that could not begin
+        finally:
+            os.rename(away, drive.store)
+        assert f.read() == b"w" * 300_000
+    assert read(v / "model.pth") == b"w" * 300_000
+    assert "within a minute" not in drive.log_text()
+    drive.committed(model=drive.model(), files={"model.pth": b"next"})
+
+
 def test_when_the_keeper_itself_dies_the_drive_ends_and_the_next_mount_finds_everything(house, drive):
     v = drive.committed(files={"model.pth": b"committed"})
     t = house.worker()
