@@ -256,13 +256,15 @@ static int run(const struct command *self, int argc, char **argv)
 	struct process_call c = {.self = self, .o = &a.o};
 	const struct cmd_flag flags[] = {{"jobs", 'j', NULL, &jobs}, {"run", 0, NULL, &c.run}, {"dataset", 0, NULL, &c.dataset}, {"dry-run", 'n', &c.dry_run, NULL},
 		{"airflow", 0, &c.airflow, NULL}, {"trust", 0, &c.trust, NULL}};
-	int code = cmd_parse(self, argc, argv, flags, ARRAY_SIZE(flags), 2, 3, &a);
+	int code = cmd_parse(self, argc, argv, flags, ARRAY_SIZE(flags), 1, 3, &a);
 	if (code != CMD_GO_ON)
 		return code;
 	const struct sub *sub = find_sub(a.v[0]);
 	bool check = !strcmp(a.v[0], "check");
 	if (!sub && !check)
 		return cmd_usage(self, "'%s' is none of check, show, run, update, history, report, watch, export", a.v[0]);
+	if (a.n < 2)
+		return cmd_usage(self, "%s which process? 'mintfs list process' lists them", a.v[0]);
 	if (parse_u64(jobs, 64, &n) < 0 || n == 0)
 		return cmd_usage(self, "-j takes a number from 1 to 64");
 	c.jobs = (unsigned)n;

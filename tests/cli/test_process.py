@@ -366,6 +366,13 @@ def test_root_does_not_run_what_somebody_else_committed_unless_told_to(world):
     assert world.call("run", "p", "--trust").code == 0
 
 
+def test_what_is_no_subcommand_is_named(world):
+    done = world.call("frob")
+    assert done.code == 2 and "'frob' is none of check, show" in done.err
+    done = world.call("run")
+    assert done.code == 2 and "which process?" in done.err
+
+
 def test_the_drive_must_be_mounted_and_the_sentence_says_so(world):
     world.define(process())
     assert world.drive.umount().code == 0
