@@ -43,7 +43,7 @@ static int ask_store(struct source *s, const struct source_ref *ref, const char 
 		rc = catalog_version_get(conn, ref->version_id, &v);
 	if (rc < 0)
 		return fault_set(f, -rc, "the catalog cannot be read: %s", strerror(-rc));
-	if (ref->rest[0] && (rc = store_file(conn, v.id, ref->rest, &file)) < 0)
+	if (ref->rest[0] && (rc = store_file(conn, ref->version_id, ref->rest, &file)) < 0)
 		return no_file(ref, label, -rc, f);
 	if (file.type == CATALOG_FILE)
 		blob_id_hex(&file.blob, ret->sha256);

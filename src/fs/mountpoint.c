@@ -46,7 +46,7 @@ void mountpoint_note(struct keep *keep, const char *dir)
 bool mountpoint_is_ours(struct keep *keep, const char *dir)
 {
 	const struct kept_session *k = keep_area(keep, KEEP_AREA_FS);
-	uint64_t there;
+	uint64_t there = 0;
 
 	return k->device == 0 || device_at(dir, &there) < 0 || there == k->device;
 }

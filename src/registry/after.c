@@ -23,7 +23,8 @@ void live_after_begin(struct live_table *t, struct live *l)
 		return;
 	*a = (struct live){.refs = 1, .table = t, .version_id = l->version_id, .model_id = l->model_id, .run_id = l->run_id, .number = l->number, .uid = l->uid, .gid = l->gid,
 		.lock_fd = -1, .n_chain = l->n_chain, .holder = l->holder, .holder_gone = l->holder_gone, .wrote_under = l->wrote_under, .chain_ended = l->chain_ended,
-		.parts = take_ptr(l->parts), .n_parts = l->n_parts, .cap_parts = l->cap_parts, .status = l->status, .recalled = l->recalled, .after = true};
+		.n_parts = l->n_parts, .cap_parts = l->cap_parts, .status = l->status, .recalled = l->recalled, .after = true};
+	a->parts = take_ptr(l->parts);
 	memcpy(a->chain, l->chain, sizeof a->chain);
 	memcpy(a->chain_status, l->chain_status, sizeof a->chain_status);
 	l->n_parts = l->cap_parts = 0;

@@ -35,22 +35,22 @@ struct live {
 	struct caller_process chain[LIVE_CHAIN_MAX]; /* minter, then its ancestors; pid 0 at [0] if it could not be seen */
 	unsigned n_chain;
 	unsigned holder;      /* index of the holder; n_chain: nobody */
-	bool holder_gone;
 	uint64_t wrote_under; /* bit i: chain[i] or a descendant of it wrote */
 	uint64_t chain_ended; /* bit i: chain[i] was seen to end … */
 	int chain_status[LIVE_CHAIN_MAX]; /* … so */
+	unsigned next_recent;
+	struct { pid_t tid; unsigned part; } recent[LIVE_RECENT];
 	struct participant *parts;
 	unsigned n_parts, cap_parts;
-	struct { pid_t tid; unsigned part; } recent[LIVE_RECENT];
-	unsigned next_recent;
 	int status;           /* wait status that counts: 0 good, -1 unknown */
-	int64_t ended_ns;
-	bool recalled;        /* taken over from an earlier daemon, and nobody of its run wrote since: how it went is not known */
 	unsigned tries;       /* to settle, in vain for EBUSY */
+	int64_t ended_ns;
+	struct kept_live *kept; /* NULL: not kept */
+	bool holder_gone;
+	bool recalled;        /* taken over from an earlier daemon, and nobody of its run wrote since: how it went is not known */
 	bool observed;        /* the run's command is known to be a writer's */
 	bool settling, settled, removed;
 	bool acting;          /* it is being settled: not done yet, should the process die */
-	struct kept_live *kept; /* NULL: not kept */
 	bool after;           /* no draft any more: only the end of its run is waited for; draft is NULL */
 	struct live *next_of_model, *next_free; /* after: the next of them */
 };

@@ -89,7 +89,11 @@ void uses_look(struct uses *u, struct caller_process p)
 	caller_details_read(p, &d);
 	if (d.command)
 		uses_cut_command(d.command, &whole);
-	auto_free char *command = d.command && strcmp(d.command, "[]") != 0 ? take_ptr(d.command) : d.command && d.program ? name_alone(d.program) : NULL;
+	auto_free char *command = NULL;
+	if (d.command && strcmp(d.command, "[]") != 0)
+		command = take_ptr(d.command);
+	else if (d.command && d.program)
+		command = name_alone(d.program);
 	if (command) { /* else it has ended: what was known of it stands */
 		pthread_mutex_lock(&u->lock);
 		free(s->command);
