@@ -359,6 +359,21 @@ static void stop_notify(struct fs *fs)
 	notify_stop_end(fs->notify);
 }
 
+/* Nothing of ours is mounted there any more: libfuse only frees what it remembers. It looks first whether its descriptor, whose number is free again, says POLLERR, and then
+ * unmounts nothing; a /dev/fuse that never was mounted says so (fs/fuse/dev.c, fuse_dev_poll; lib/mount.c, fuse_kern_unmount). */
+static void forget_mount(struct fs *fs)
+{
+	int number = fuse_session_fd(fs->session), fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return; /* some bytes are not freed */
+	if (fd != number) {
+		dup3(fd, number, O_CLOEXEC);
+		close(fd);
+	}
+	fuse_session_unmount(fs->session);
+}
+
 static void end_session(struct fs *fs)
 {
 	if (fs->session && !fs->resumed) { /* libfuse remembers what it has mounted */
@@ -368,6 +383,8 @@ static void end_session(struct fs *fs)
 			close(fd);
 		if (mountpoint_is_ours(fs->keep, fs->mountpoint))
 			fuse_session_unmount(fs->session);
+		else
+			forget_mount(fs);
 	}
 	if (fs->session)
 		fuse_session_destroy(fs->session);
