@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define LOOP_THREADS 16
 #define MAX_WRITE (1U << 20)
@@ -360,16 +361,22 @@ static void stop_notify(struct fs *fs)
 }
 
 /* Nothing of ours is mounted there any more: libfuse only frees what it remembers. It looks first whether its descriptor, whose number is free again, says POLLERR, and then
- * unmounts nothing; a /dev/fuse that never was mounted says so (fs/fuse/dev.c, fuse_dev_poll; lib/mount.c, fuse_kern_unmount). */
+ * unmounts nothing (lib/mount.c, fuse_kern_unmount). The end of a pipe that nobody reads says so. */
 static void forget_mount(struct fs *fs)
 {
-	int number = fuse_session_fd(fs->session), fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	int number = fuse_session_fd(fs->session), ends[2];
 
-	if (fd < 0)
+	if (pipe2(ends, O_CLOEXEC) < 0)
 		return; /* some bytes are not freed */
-	if (fd != number) {
-		dup3(fd, number, O_CLOEXEC);
-		close(fd);
+	if (ends[0] == number) { /* the writing end takes its place */
+		ends[0] = dup(number);
+		close(number);
+	}
+	if (ends[0] >= 0)
+		close(ends[0]);
+	if (ends[1] != number) {
+		dup3(ends[1], number, O_CLOEXEC);
+		close(ends[1]);
 	}
 	fuse_session_unmount(fs->session);
 }
