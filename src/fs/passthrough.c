@@ -12,7 +12,9 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -133,11 +135,20 @@ static void backing_close(struct fs *fs, int id)
 		log_warning(fs->log, "backing id %d cannot be closed: %s", id, strerror(errno));
 }
 
+/* What is registered stays open until the node's last release. A reader who comes before the writer's release is carried out goes on with the writer's id: were that one open for
+ * writing, a commit would take the reader for a writer (sys_probe_writers). So a file is registered read-only; the kernel opens it anew for each open, with that one's flags. */
+static int register_file(struct fs *fs, fuse_req_t req, int fd)
+{
+	auto_close int readable = sys_reopen(fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+	return backing_open(fs, req, readable >= 0 ? readable : fd);
+}
+
 /* Under the lock. Errors that will not pass switch it off for the session. */
 static int open_route(struct fs *fs, fuse_req_t req, int fd)
 {
 	struct passthrough *p = &fs->passthrough;
-	int id = p->enabled && fd >= 0 ? backing_open(fs, req, fd) : 0;
+	int id = p->enabled && fd >= 0 ? register_file(fs, req, fd) : 0;
 
 	if (id > 0)
 		atomic_store(&fs->channel.kept->newest_backing_id, id);

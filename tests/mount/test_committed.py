@@ -162,6 +162,16 @@ def test_copy_on_the_drive_is_a_new_file_that_can_be_changed(drive, version):
 # ---- who was there before ----
 
 
+def test_a_reader_that_came_while_the_writer_was_there_is_no_obstacle(draft):
+    with open(draft / "model.pth", "wb") as w:
+        w.write(b"weights")
+        w.flush()
+        f = open(draft / "model.pth", "rb", buffering=0)
+    commit(draft)
+    assert f.read() == b"weights"
+    f.close()
+
+
 def test_descriptors_and_mappings_read_on_after_the_commit(draft):
     write(draft / "model.pth", bytes(range(256)) * 64)
     f = open(draft / "model.pth", "rb", buffering=0)
