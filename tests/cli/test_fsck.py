@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cli_env import BIN, call
+from cli_env import BIN, call, wait_for
 
 MODEL = "product/P001_all/mlstm"
 
@@ -176,13 +176,19 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
     assert done.code == 1 and ("catalog-page" in done.out or "damaged" in done.err)
 
 
+def read_by(pid):
+    """Bytes that a process has read by system calls."""
+    with open(f"/proc/{pid}/io") as f:
+        return int(next(line.split()[1] for line in f if line.startswith("rchar:")))
+
+
 def test_verify_keeps_to_its_rate_and_goes_on_where_it_was_interrupted(drive):
     for n in range(3):
         drive.version({"model.bin": os.urandom(3 << 20)})
     drive.umount()
     begun = time.monotonic()
     p = subprocess.Popen([BIN, "fsck", str(drive.store), "--verify", "--rate", "2M"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.5)
+    assert wait_for(lambda: read_by(p.pid) > 4 << 20)  # it is at its second content
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=20)
     assert p.returncode == 1 and "interrupted" in err and time.monotonic() - begun < 10
