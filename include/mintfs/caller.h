@@ -51,6 +51,12 @@ int caller_parse_stat(const char *text, pid_t *ret_ppid, uint64_t *ret_start);
 /* Is the process alive (not a zombie) with this start time? */
 bool caller_alive(struct caller_process p);
 
+/* Is it the shell of a terminal, where a person types: a shell by its name that leads the session of a terminal? (A trainer that a terminal was opened for leads one too.) */
+bool caller_is_terminal_shell(struct caller_process p);
+
+/* What it is, in words for a sentence: its arguments with blanks between, cut with "..." where out is too small; else the program's name; "" if it has ended. size: from 8 on */
+void caller_command_words(struct caller_process p, char *out, size_t size);
+
 /* Is `group` one of the supplementary groups of thread tid, which acts as uid and gid? Asked while the thread waits for us: /proc/<tid>/status must show
  * these ids, else another thread has got its number. 0 or 1; -ESRCH where it cannot be seen. (The group gid itself is not asked here.) */
 int caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group);

@@ -434,6 +434,17 @@ typedef int catalog_seen_fn(const struct catalog_seen *p, void *arg);
 int catalog_seen_list(struct catalog_conn *conn, int64_t draft_id /* for wrote_this */, catalog_seen_fn *fn, void *arg); /* in order of id */
 typedef int catalog_id_fn(int64_t id, void *arg);
 int catalog_seen_read_list(struct catalog_conn *conn, int64_t seen_id, catalog_id_fn *fn, void *arg); /* versions */
+/* Who is remembered to have read a version, the last first. */
+struct catalog_reader {
+	const char *boot_id, *chain; /* as above; borrowed */
+	pid_t pid;
+	uint64_t start;
+	bool inherited;    /* not by itself: by a child that has ended */
+	int64_t at_ns;     /* the last time */
+	int64_t others_ns; /* the last time that it read another version of the same model; 0: never */
+};
+typedef int catalog_reader_fn(const struct catalog_reader *x, void *arg);
+int catalog_seen_reader_list(struct catalog_conn *conn, int64_t version_id, catalog_reader_fn *fn, void *arg);
 int catalog_seen_move(struct catalog_conn *conn, int64_t from_id, int64_t to_id); /* what one read, the other did */
 int catalog_seen_drop(struct catalog_conn *conn, int64_t seen_id);
 /* Forgets the processes seen longest ago beyond max_processes, and of each process the versions read longest ago beyond max_reads. */

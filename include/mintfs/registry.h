@@ -277,9 +277,8 @@ typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
 /* ---- keeping house (docs/design/keeping.md) ---- */
 /* [slow] A committed version goes out of use: no name leads to it any more, its number is never used again, its row stays; what it alone held is freed by a later
- * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it, others were made from it or
- * somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who
- * has files open goes on reading them. Retiring a retired version is 0 and changes nothing. */
+ * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it, others were made from it, a process that has read it lives (not `who`, nor
+ * those above him) or somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who has files open goes on reading them. Retiring a retired version is 0 and changes nothing. */
 struct registry_retire {
 	const char *message; /* why; may be NULL */
 	bool force;
@@ -305,13 +304,16 @@ int registry_gc(struct registry *r, const struct registry_gc *how, struct regist
 
 /* What a retention rule would retire: nothing is changed. A committed version of the model is kept if it is the newest, one of the keep_last newest, one of the keep_best
  * best, if an alias leads to it, or if it was committed less than older_than_ns ago. At least one of the three must be set, else VERDICT_SYSTEM (EINVAL).
- * fn is called for each committed version, newest first, on a snapshot that is over with the call; kept_by: why it stays, NULL: it would be retired. */
+ * It stays as well where a retirement by `who` would be refused because it is needed, as far as the catalog knows: bound, made others, read by a living process.
+ * fn is called for each committed version, newest first, on a snapshot that is over with the call; kept_by: why it stays, NULL: it would be retired; passed_over: no rule
+ * keeps it, it is needed. */
 struct registry_retention {
 	unsigned keep_last, keep_best; /* 0: no such rule */
 	int64_t older_than_ns;         /* 0: no such rule */
 };
-typedef int registry_retention_fn(const struct catalog_version *v, const char *kept_by, void *arg);
-int registry_retention_plan(struct registry *r, int64_t model_id, const struct registry_retention *rule, registry_retention_fn *fn, void *arg, struct fault *f);
+typedef int registry_retention_fn(const struct catalog_version *v, const char *kept_by, bool passed_over, void *arg);
+int registry_retention_plan(struct registry *r, const struct registry_actor *who, int64_t model_id, const struct registry_retention *rule, registry_retention_fn *fn, void *arg,
+	struct fault *f);
 /* [slow] The same for drafts: one is kept while its run lives, while files of it are open, or if anything in it was changed less than older_than_ns ago.
  * model_id 0: of all models. changed_ns: the last change. */
 typedef int registry_draft_retention_fn(const struct catalog_version *v, int64_t changed_ns, const char *kept_by, void *arg);

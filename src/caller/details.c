@@ -70,6 +70,31 @@ static int64_t wall_clock_of(uint64_t start)
 	return time_now_ns() - timespec_ns(boot) + since_boot;
 }
 
+void caller_command_words(struct caller_process p, char *out, size_t size)
+{
+	char path[32], text[1024];
+	struct proc_stat st;
+	out[0] = '\0';
+	if (p.pid <= 0)
+		return;
+	snprintf(path, sizeof path, "/proc/%d", (int)p.pid);
+	auto_close int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || proc_read_at(dir, "stat", text, sizeof text) < 0 || proc_parse_stat(text, &st) < 0 || st.start != p.start)
+		return;
+	ssize_t n = proc_read_at(dir, "cmdline", text, sizeof text);
+	if (n <= 0) {
+		snprintf(out, size, "%s", st.program);
+		return;
+	}
+	bool whole = (size_t)n < size && (size_t)n < sizeof text - 1;
+	for (ssize_t i = 0; i < n - 1; i++)
+		if (text[i] == '\0')
+			text[i] = ' ';
+	snprintf(out, size, "%s", text);
+	if (!whole)
+		memcpy(out + size - 4, "...", 4);
+}
+
 void caller_details_read(struct caller_process p, struct caller_details *d)
 {
 	*d = (struct caller_details){0};

@@ -196,6 +196,18 @@ bool caller_alive(struct caller_process p)
 	return p.pid > 0 && proc_stat(p.pid, &st) == 0 && st.start == p.start && !proc_ended(&st);
 }
 
+bool caller_is_terminal_shell(struct caller_process p)
+{
+	static const char *const shells[] = {"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh"};
+	struct proc_stat st;
+	if (p.pid <= 0 || proc_stat(p.pid, &st) < 0 || st.start != p.start || st.session != p.pid || st.tty == 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(shells); i++)
+		if (!strcmp(st.program, shells[i]))
+			return true;
+	return false;
+}
+
 static bool path_ends_in(struct peek_limit *limit, pid_t tid, uint64_t address, const char *name)
 {
 	char path[PATH_MAX];

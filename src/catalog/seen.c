@@ -80,6 +80,27 @@ int catalog_seen_read_list(struct catalog_conn *conn, int64_t seen_id, catalog_i
 	return r;
 }
 
+/* A row for each process, of which few are remembered: they are read through. */
+int catalog_seen_reader_list(struct catalog_conn *conn, int64_t version_id, catalog_reader_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "SELECT p.boot_id, p.chain, p.pid, p.start, r.inherited, r.at_ns,"
+		" coalesce((SELECT max(o.at_ns) FROM seen_reads o JOIN versions v ON v.id = o.version_id WHERE o.process_id = p.id AND o.version_id <> ?1"
+		" AND v.model_id = (SELECT model_id FROM versions WHERE id = ?1)), 0)"
+		" FROM seen_processes p CROSS JOIN seen_reads r ON r.process_id = p.id AND r.version_id = ?1 ORDER BY r.at_ns DESC, p.id DESC", &st);
+	if (r)
+		return r;
+	sql_bind_int(st, version_id);
+	while ((r = sql_step(st)) > 0) {
+		const struct catalog_reader x = {.boot_id = sql_text(st, 0), .chain = sql_text(st, 1), .pid = (pid_t)sql_int(st, 2), .start = (uint64_t)sql_int(st, 3),
+			.inherited = sql_int(st, 4), .at_ns = sql_int(st, 5), .others_ns = sql_int(st, 6)};
+		r = x.boot_id && x.chain ? fn(&x, arg) : -ENOMEM;
+		if (r)
+			return r;
+	}
+	return r;
+}
+
 static int command_of(struct catalog_conn *conn, int64_t seen_id, int64_t *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;

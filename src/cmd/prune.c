@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct item { struct source_ref ref; struct catalog_version v; int64_t at_ns; char *kept_by; bool done; };
+struct item { struct source_ref ref; struct catalog_version v; int64_t at_ns; char *kept_by; bool passed_over, done; }; /* passed_over: no rule keeps it */
 struct pruning {
 	const struct cmd_options *o;
 	struct source *s;
@@ -15,7 +15,7 @@ struct pruning {
 	char model[CATALOG_PATH_MAX]; /* of the versions just listed */
 	struct item *items;
 	size_t n;
-	uint64_t gone, gone_bytes;
+	uint64_t gone, gone_bytes, passed_over;
 };
 
 static void release(struct pruning *p)
@@ -43,7 +43,20 @@ static int add_item(struct pruning *p, const struct catalog_version *v, int64_t 
 	return kept_by && !it->kept_by ? -ENOMEM : 0;
 }
 
-static int take_version(const struct catalog_version *v, const char *kept_by, void *arg) { return add_item(arg, v, v->committed_ns, kept_by); }
+static void pass_over(struct pruning *p, struct item *it)
+{
+	it->passed_over = true;
+	p->passed_over++;
+}
+
+static int take_version(const struct catalog_version *v, const char *kept_by, bool passed_over, void *arg)
+{
+	struct pruning *p = arg;
+	int rc = add_item(p, v, v->committed_ns, kept_by);
+	if (rc == 0 && passed_over)
+		pass_over(p, &p->items[p->n - 1]);
+	return rc;
+}
 
 static int take_draft(const struct catalog_version *v, int64_t changed_ns, const char *kept_by, void *arg)
 {
@@ -84,7 +97,7 @@ static int plan_model(struct pruning *p, int64_t id, struct fault *f)
 	if (rc < 0)
 		return rc;
 	memcpy(p->model, m->path, sizeof p->model);
-	rc = registry_retention_plan(p->s->r, id, &p->rule, take_version, p, f);
+	rc = registry_retention_plan(p->s->r, &p->s->me, id, &p->rule, take_version, p, f);
 	if (rc == -EINVAL && p->all && f->verdict == VERDICT_BAD_METADATA) { /* a model without a metric: nothing of it is pruned */
 		*f = (struct fault)FAULT_INIT;
 		rc = 0;
@@ -142,6 +155,8 @@ static int carry_out(struct pruning *p, struct fault *f)
 		}
 		if (rc < 0 && !(it->kept_by = strdup(why.text)))
 			return fault_set(f, ENOMEM, "not enough memory");
+		if (rc < 0)
+			pass_over(p, it);
 		it->done = rc == 0 && p->yes;
 		p->gone += rc == 0;
 		p->gone_bytes += rc == 0 ? it->v.size : 0;
@@ -166,6 +181,7 @@ static int tell_json(const struct command *self, const struct pruning *p)
 		json_field_number(&j, "version", it->ref.number);
 		json_field_string(&j, "action", action_of(p, it));
 		json_field_string(&j, "reason", it->kept_by);
+		json_field_bool(&j, "passed_over", it->passed_over);
 		json_field_bool(&j, "done", it->done);
 		json_field_time(&j, p->drafts ? "changed" : "created", it->at_ns);
 		json_field_int(&j, "size", (int64_t)it->v.size);
@@ -187,7 +203,7 @@ static int tell_table(const struct pruning *p, bool kept_too)
 	table_column(&t, "", false);
 	for (size_t i = 0; i < p->n; i++) {
 		const struct item *it = &p->items[i];
-		if (it->kept_by && !kept_too)
+		if (it->kept_by && !it->passed_over && !kept_too)
 			continue;
 		table_cellf(&t, STYLE_BOLD, "%s/v%u", it->ref.model, it->ref.number);
 		table_cell(&t, STYLE_PLAIN, human_age(it->at_ns, text));
@@ -208,6 +224,8 @@ static void tell_sum(const struct pruning *p)
 	printf("%s%llu %s of %zu", p->yes ? p->drafts ? "discarded " : "retired " : p->drafts ? "would discard " : "would retire ", (unsigned long long)p->gone, what, p->n);
 	if (!p->drafts)
 		printf(", %s", human_size(p->gone_bytes, text));
+	if (p->passed_over > 0)
+		printf("; passed over %llu that cannot go", (unsigned long long)p->passed_over);
 	if (!p->yes && p->gone > 0)
 		printf("; nothing is done without --yes");
 	else if (p->yes && !p->drafts && p->gone > 0)
@@ -292,8 +310,9 @@ const struct command cmd_prune = {
 	.args = "MODEL|--all RULE... [--yes] | --drafts --older-than TIME [MODEL] [--yes]",
 	.summary = "retire old versions, or discard old drafts, by a rule",
 	.help = "Shows which committed versions of a model the rules would retire, and with --yes retires them. A version stays if any rule keeps it. The newest, and those\n"
-		"that an alias leads to, a process is bound to or that are in use, always stay. With --drafts, discards drafts that nobody works on any more: their run is over, no file of\n"
-		"them is open, and nothing in them was changed for that long.\n"
+		"that an alias leads to, a process is bound to, others were made from, or a living program reads, always stay; what is passed over for\n"
+		"such a need is shown. With --drafts, discards drafts that nobody works on any more: their run is over, no file of them is open, and nothing in them was changed\n"
+		"for that long.\n"
 		"\n" HELP_TARGET
 		"Only for the owner of the store, and root.\n"
 		"\n"

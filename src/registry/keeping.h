@@ -1,4 +1,4 @@
-/* Private to the sources that keep house: retire.c, gc.c, prune.c, fsck*.c. */
+/* Private to the sources that keep house: retire.c, in_use.c, gc.c, prune.c, fsck*.c. */
 #ifndef REGISTRY_KEEPING_H
 #define REGISTRY_KEEPING_H
 
@@ -27,5 +27,13 @@ struct blob_rows { struct catalog_blob *v; size_t n, cap; };
 int blob_rows_read(struct registry *r, uint8_t first_byte, struct blob_rows *ret);
 void blob_rows_release(struct blob_rows *l);
 #define auto_blob_rows __attribute__((cleanup(blob_rows_release)))
+
+/* ---- in_use.c: who needs a version although no file of it is open ---- */
+
+struct asker { struct caller caller; int64_t now_ns; }; /* who wants it to go */
+void asker_init(struct asker *a, const struct registry_actor *who);
+/* The rest of a sentence, "process 4711 (python3 train.py) has read it and lives"; "" if nobody is known. What was read a moment ago may not be on record: readers_flush. */
+#define IN_USE_MAX 192
+int in_use_by(struct registry *r, struct catalog_conn *conn, const struct asker *a, int64_t version_id, char why[IN_USE_MAX]);
 
 #endif

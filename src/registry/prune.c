@@ -16,7 +16,9 @@ struct plan {
 	struct catalog_model model;
 	uint32_t *best; /* sorted */
 	size_t n_best;
+	struct registry *r;
 	struct catalog_conn *conn;
+	struct asker asker;
 	struct pointed *aliases; /* by number */
 	size_t n_aliases;
 	int64_t young_ns; /* committed after that: young */
@@ -79,24 +81,29 @@ static void judge(const struct plan *p, const struct catalog_version *v, char *w
 		snprintf(why, size, "young");
 }
 
+/* What the rules let go stays all the same where a retirement would be refused: set why, or "". */
+static int find_need(const struct plan *p, const struct catalog_version *v, char *why, size_t size)
+{
+	int64_t heirs = 0, process_id;
+	int rc = catalog_process_binding_find(p->conn, v->id, &process_id);
+	if (rc == 0)
+		snprintf(why, size, "a process is bound to it");
+	if (rc != -ENOENT)
+		return rc;
+	rc = catalog_lineage_count(p->conn, v->id, NULL, &heirs);
+	if (rc == 0 && heirs > 0)
+		snprintf(why, size, "others were made from it");
+	return rc == 0 && heirs == 0 ? in_use_by(p->r, p->conn, &p->asker, v->id, why) : rc;
+}
+
 static int look_at_version(const struct catalog_version *v, const struct catalog_version_text *text, void *arg)
 {
 	struct plan *p = arg;
-	char why[CATALOG_NAME_MAX + 64];
-	int64_t heirs = 0, process_id;
-	int rc = catalog_lineage_count(p->conn, v->id, NULL, &heirs);
-	if (rc < 0)
-		return rc;
-	rc = catalog_process_binding_find(p->conn, v->id, &process_id);
-	if (rc < 0 && rc != -ENOENT)
-		return rc;
+	char why[CATALOG_NAME_MAX + 64], need[IN_USE_MAX] = "";
 	p->seen++;
 	judge(p, v, why, sizeof why);
-	if (!why[0] && rc == 0)
-		snprintf(why, sizeof why, "a process is bound to it");
-	if (!why[0] && heirs > 0)
-		snprintf(why, sizeof why, "others were made from it");
-	return p->fn(v, why[0] ? why : NULL, p->arg);
+	int rc = why[0] ? 0 : find_need(p, v, need, sizeof need);
+	return rc < 0 ? rc : p->fn(v, why[0] ? why : need[0] ? need : NULL, need[0] != '\0', p->arg);
 }
 
 static int read_plan(struct plan *p, struct catalog_conn *conn, int64_t model_id, struct fault *f)
@@ -117,12 +124,14 @@ static int read_plan(struct plan *p, struct catalog_conn *conn, int64_t model_id
 	return 0;
 }
 
-int registry_retention_plan(struct registry *r, int64_t model_id, const struct registry_retention *rule, registry_retention_fn *fn, void *arg, struct fault *f)
+int registry_retention_plan(struct registry *r, const struct registry_actor *who, int64_t model_id, const struct registry_retention *rule, registry_retention_fn *fn, void *arg,
+	struct fault *f)
 {
-	__attribute__((cleanup(plan_release))) struct plan p = {.rule = rule, .fn = fn, .arg = arg, .young_ns = time_now_ns() - rule->older_than_ns};
+	__attribute__((cleanup(plan_release))) struct plan p = {.r = r, .rule = rule, .fn = fn, .arg = arg, .young_ns = time_now_ns() - rule->older_than_ns};
 	const struct catalog_version_list q = {.model_id = model_id, .states = 1u << CATALOG_COMMITTED, .descending = true};
 	if (rule->keep_last == 0 && rule->keep_best == 0 && rule->older_than_ns <= 0)
 		return refuse_system(f, -EINVAL, "no rule says which versions are to be kept");
+	asker_init(&p.asker, who);
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = catalog_read_begin(r->catalog, &conn);
 	p.conn = conn;

@@ -230,7 +230,22 @@ static int check_heirs(struct registry *r, const struct catalog_version *v, cons
 	return 0;
 }
 
-static int check_use(struct registry *r, const struct catalog_version *v, const struct registry_retire *how, const char *label, struct fault *f)
+static int check_needed(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, const char *label, struct fault *f)
+{
+	struct asker a;
+	char why[IN_USE_MAX] = "";
+	readers_flush(r->readers);
+	asker_init(&a, who);
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = in_use_by(r, conn, &a, v->id, why);
+	if (rc < 0)
+		return refuse_system(f, rc, "who uses %s cannot be told", label);
+	return why[0] ? refuse(f, VERDICT_BUSY, "%s is in use: %s (--force retires it all the same)", label, why) : 0;
+}
+
+static int check_use(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, const struct registry_retire *how, const char *label, struct fault *f)
 {
 	if (how->force)
 		return 0;
@@ -238,6 +253,8 @@ static int check_use(struct registry *r, const struct catalog_version *v, const 
 		return refuse(f, VERDICT_BUSY, "%s is in use: %u of its files %s open (--force retires it all the same)", label, how->open_files,
 			how->open_files == 1 ? "is" : "are");
 	int rc = check_heirs(r, v, label, f);
+	if (rc == 0)
+		rc = check_needed(r, who, v, label, f);
 	return rc < 0 ? rc : check_unused(r, v, label, f);
 }
 
@@ -255,7 +272,7 @@ int registry_retire(struct registry *r, const struct registry_actor *who, int64_
 	if (rc == 0)
 		rc = check_right(r, who, &v, how->force, label, f);
 	if (rc == 0)
-		rc = check_use(r, &v, how, label, f);
+		rc = check_use(r, who, &v, how, label, f);
 	if (rc < 0)
 		return rc;
 	caller_user_name(who->uid, author, sizeof author);

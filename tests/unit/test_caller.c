@@ -226,6 +226,25 @@ static char state_of(pid_t pid)
 	return strrchr(text, ')')[2];
 }
 
+static void test_a_command_in_words_is_cut_with_dots_and_empty_once_it_has_ended(void **state)
+{
+	char words[64], few[12];
+	struct child child = child_exiting(0);
+	struct caller_process p = process_of(child.pid);
+	caller_command_words(p, words, sizeof words);
+	assert_true(strlen(words) > 0);
+	caller_command_words(p, few, sizeof few);
+	assert_int_equal(strlen(few), sizeof few - 1);
+	assert_string_equal(few + sizeof few - 4, "...");
+	assert_memory_equal(few, words, sizeof few - 4);
+	assert_false(caller_is_terminal_shell(p));
+	child_go(&child);
+	child_reap(&child);
+	caller_command_words(p, words, sizeof words);
+	assert_string_equal(words, "");
+	assert_false(caller_is_terminal_shell(p));
+}
+
 static void *wait_then_exit(void *arg)
 {
 	wait_for_go(*(int *)arg);
@@ -444,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_run_id_is_that_of_the_environment_at_exec),
 		cmocka_unit_test(test_run_id_is_found_up_to_256_kib_of_environment),
 		cmocka_unit_test(test_process_lives_until_it_is_a_zombie),
+		cmocka_unit_test(test_a_command_in_words_is_cut_with_dots_and_empty_once_it_has_ended),
 		cmocka_unit_test(test_process_lives_on_when_only_its_first_thread_has_ended),
 		cmocka_unit_test(test_mkdir_is_seen_in_a_thread_that_waits_in_it),
 		cmocka_unit_test(test_mkdir_is_not_seen_in_a_process_that_waits_in_read_or_is_a_zombie),

@@ -1,0 +1,66 @@
+/* Who needs a committed version although no file of it is open: a process that has read it and lives.
+ *
+ * A file of at most 128 KiB is opened without a trace, a training opens its data anew at each epoch, and a server has closed the file of the model that it serves. So what the drive saw
+ * them read (readers.c) counts:
+ *   - what a process read itself, as long as it lives; but not if it has read another version of the same model a day later, as a server does that takes each new one;
+ *   - what a child of it read that has ended (the loaders of one epoch, the `cp` of a script), for a day: a notebook server does not hold for ever what a notebook once read.
+ * Not the shell of a terminal, which reads a line for a person and lives for weeks; nor who asks and the processes above him, who know what they do. */
+#include "keeping.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DAY_NS (86400 * NS_PER_SEC)
+
+void asker_init(struct asker *a, const struct registry_actor *who)
+{
+	caller_identify(who->tid, who->uid, who->gid, &a->caller);
+	a->now_ns = time_now_ns();
+}
+
+static bool is_asker(const struct asker *a, struct caller_process p)
+{
+	bool found = caller_same(a->caller.self, p);
+	for (unsigned i = 0; i < a->caller.n_ancestors && !found; i++)
+		found = caller_same(a->caller.ancestors[i], p);
+	return found;
+}
+
+struct looking { const struct registry *r; const struct asker *asker; char *why; };
+
+/* The reader, or the nearest that lives of those above one that has ended. pid 0: nobody. */
+static struct caller_process living_reader(const struct catalog_reader *x)
+{
+	struct caller_process self = {x->pid, x->start}, chain[CALLER_ANCESTORS_MAX];
+	if (caller_alive(self))
+		return self;
+	unsigned n = run_chain_parse(x->chain, chain, ARRAY_SIZE(chain));
+	for (unsigned i = 0; i < n; i++)
+		if (caller_alive(chain[i]))
+			return chain[i];
+	return (struct caller_process){0};
+}
+
+static int look_at_reader(const struct catalog_reader *x, void *arg)
+{
+	const struct looking *l = arg;
+	char command[80];
+	if (strcmp(x->boot_id, l->r->boot_id) != 0) /* it ended with that boot */
+		return 0;
+	struct caller_process p = living_reader(x);
+	bool itself = p.pid == x->pid && !x->inherited;
+	int64_t later_ns = itself ? x->others_ns : l->asker->now_ns;
+	if (p.pid == 0 || later_ns - x->at_ns > DAY_NS || is_asker(l->asker, p) || caller_is_terminal_shell(p))
+		return 0;
+	caller_command_words(p, command, sizeof command);
+	snprintf(l->why, IN_USE_MAX, itself ? "process %d (%s) has read it and lives" : "a child of process %d (%s), which lives, has read it", (int)p.pid, command);
+	return 1;
+}
+
+int in_use_by(struct registry *r, struct catalog_conn *conn, const struct asker *a, int64_t version_id, char why[IN_USE_MAX])
+{
+	struct looking l = {r, a, why};
+	why[0] = '\0';
+	int rc = catalog_seen_reader_list(conn, version_id, look_at_reader, &l);
+	return rc < 0 ? rc : 0;
+}
