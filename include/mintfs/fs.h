@@ -43,8 +43,8 @@ int fs_prepare_keep(struct keep *keep); /* before the first process serves */
 void fs_help(struct keep *keep);
 /* Nobody serves any more: may another process take over what `keep` says? false: *ret_why is the end of a sentence. */
 bool fs_can_go_on(struct keep *keep, const char **ret_why);
-/* Has a thread been longer than the limit at a request? */
-bool fs_stuck(struct keep *keep, int64_t limit_ns, char *why, size_t size);
+/* Is a request under way for longer than the limit, and makes no progress (src/fs/hangs.c)? worker: the process. */
+bool fs_stuck(struct keep *keep, pid_t worker, int64_t limit_ns, char *why, size_t size);
 /* Takes the mount away, by whatever process; by_force: whoever waits for an answer gets an error. */
 void fs_unmount(const char *dir, struct keep *keep, bool by_force);
 

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 /* Changes with every change of what is shared: only a program of the same number can take over from another (mintfs upgrade). */
-#define KEEP_PROTOCOL 1
+#define KEEP_PROTOCOL 2
 
 struct keep;
 

@@ -12,6 +12,7 @@
 #include <mintfs/keep.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define KEEPER_DEATHS 5 /* in a minute, by default, end the drive */
 #define KEEPER_REFUSED 41 /* exit status of a worker that said why it cannot serve; 0: it ended well; anything else is a death */
@@ -23,8 +24,8 @@ struct keeper_options {
 	void (*help)(struct keep *keep); /* in another: until it is killed */
 	/* May another worker take over? false: *why is a sentence. Asked in the keeper, when a worker is dead. */
 	bool (*can_go_on)(struct keep *keep, const char **why);
-	/* Does it hang, all the same that its heart beats? why: in words. */
-	bool (*stuck)(struct keep *keep, int64_t limit_ns, char *why, size_t size);
+	/* Does the worker hang, all the same that its heart beats? Asked twice a second. limit_ns: what a request may take that makes no progress; why: in words. */
+	bool (*stuck)(struct keep *keep, pid_t worker, int64_t limit_ns, char *why, size_t size);
 	void (*give_up)(void *arg); /* the drive is taken away by force; no worker lives */
 	void (*say)(void *arg, bool bad, const char *text); /* a line for the log */
 	/* Makes this process the program: returns -errno where it cannot. old: the one that ran before the last upgrade. */

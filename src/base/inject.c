@@ -36,7 +36,7 @@ static atomic_int calls_left;       /* until the call that fails; below 1: it is
 static atomic_int fault_error;
 static atomic_bool fault_stays;
 static atomic_int hits;
-static atomic_int crash_passes;
+static atomic_int crash_passes, hang_passes;
 static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
 
 static int find_wrapper(const char *name)
@@ -151,17 +151,26 @@ static void mark(const char *path, const char *name)
 	close(fd);
 }
 
-/* Both are read at each passing: a test sets them in a child, after the fork. */
+/* Is it now, at this name, that something was planned to happen? */
+static bool its_time(const char *plan, const char *name, atomic_int *passes)
+{
+	size_t len = strlen(name);
+
+	if (!plan || strncmp(plan, name, len) != 0 || (plan[len] != '\0' && plan[len] != ':'))
+		return false;
+	return atomic_fetch_add(passes, 1) + 1 >= (plan[len] == ':' ? atoi(plan + len + 1) : 1);
+}
+
+/* The environment is read at each passing: a test sets it in a child, after the fork. */
 void sys_crash_point(const char *name)
 {
-	const char *plan = getenv("MINTFS_CRASH"), *marks = getenv("MINTFS_MARKS");
-	size_t len = strlen(name);
+	const char *marks = getenv("MINTFS_MARKS");
 
 	if (marks)
 		mark(marks, name);
-	if (!plan || strncmp(plan, name, len) != 0 || (plan[len] != '\0' && plan[len] != ':'))
-		return;
-	if (atomic_fetch_add(&crash_passes, 1) + 1 >= (plan[len] == ':' ? atoi(plan + len + 1) : 1))
+	if (its_time(getenv("MINTFS_CRASH"), name, &crash_passes))
 		_exit(137);
+	while (its_time(getenv("MINTFS_HANG"), name, &hang_passes))
+		pause();
 }
 #endif

@@ -18,6 +18,7 @@
 
 #define PEEK_WAIT_NS (NS_PER_SEC / 5) /* a page that is swapped out comes sooner */
 #define PEEKS_MAX 64                  /* under way: no more threads than that are left behind */
+#define PEEK_NAME "mintfs-peek" /* src/fs/hangs.c knows it by that */
 #define PEEK_STACK ((size_t)256 * 1024)
 
 struct peek_limit {
@@ -98,6 +99,7 @@ static ssize_t read_path(pid_t tid, uint64_t address, char out[PATH_MAX])
 static void *peek_run(void *arg)
 {
 	struct peek *p = arg;
+	pthread_setname_np(pthread_self(), PEEK_NAME);
 	ssize_t len = read_path(p->tid, p->address, p->path);
 	atomic_fetch_sub(&p->limit->under_way, 1);
 	pthread_mutex_lock(&p->lock);

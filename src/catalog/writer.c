@@ -275,6 +275,8 @@ static int start_thread(struct catalog *c)
 	int error = pthread_create(&c->writer.thread, NULL, writer_main, c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	c->writer.started = !error;
+	if (!error)
+		pthread_setname_np(c->writer.thread, "mintfs-catalog"); /* src/fs/hangs.c knows it by that */
 	return -error;
 }
 

@@ -89,6 +89,7 @@ static struct kept_hand *open_hand(struct channel *ch)
 		if (i >= KEPT_HANDS || pthread_setspecific(ch->hand, &ch->kept->hands[i]) != 0)
 			return NULL;
 		h = &ch->kept->hands[i];
+		atomic_store(&h->tid, gettid());
 	}
 	atomic_store(&h->unique, 0);
 	atomic_store(&h->since_ns, 0);

@@ -42,17 +42,36 @@ struct kept_hand {
 	_Atomic int64_t since_ns;  /* monotonic: since when it works on it */
 	_Atomic uint32_t opcode;
 	_Atomic uint32_t resent;
+	_Atomic int32_t tid;
 	_Atomic uint64_t counted;  /* node that one lookup was counted of for the reply; 0 */
 	_Atomic uint64_t moving;   /* rename with exchange: inode number of what is to stand at the new name */
 	struct registry_once once; /* a mint */
 };
 #define KEPT_HANDS 64
+
+/* What a thread of the pools is at. */
+struct kept_job {
+	_Atomic int32_t tid;      /* 0: free */
+	_Atomic uint32_t opcode;
+	_Atomic int64_t since_ns; /* monotonic; 0: at nothing yet */
+};
+#define KEPT_JOBS 16
+
+/* What the keeper has seen of a hand or a job, look by look (hangs.c); nobody else's. */
+struct kept_watch {
+	int64_t since_ns;      /* whose request it is about */
+	int64_t moved_ns;      /* when it was last seen to make progress */
+	uint64_t ticks;        /* of processor time, at the last look */
+	uint32_t looks, waits; /* since then, and how many of them found the worker waiting for the disk */
+};
 #define KEPT_UNFINISHED 1024
 #define KEPT_INIT_MAX 256
 
 struct kept_session {
 	struct kept_hand hands[KEPT_HANDS];
 	struct kept_hand unfinished[KEPT_UNFINISHED]; /* what hands of dead workers held; the oldest gives way */
+	struct kept_job jobs[KEPT_JOBS];
+	struct kept_watch watches[KEPT_HANDS + KEPT_JOBS]; /* of the hands, then of the jobs */
 	uint32_t next_unfinished;
 	uint32_t init_len;                /* the kernel's INIT: 0, not read yet */
 	uint8_t init[KEPT_INIT_MAX];

@@ -82,19 +82,3 @@ bool fs_can_go_on(struct keep *keep, const char **ret_why)
 	}
 	return true;
 }
-
-/* A thread that reads requests is never long at one: what may take long goes to the pool. */
-bool fs_stuck(struct keep *keep, int64_t limit_ns, char *why, size_t size)
-{
-	struct kept_session *k = keep_area(keep, KEEP_AREA_FS);
-	int64_t now = time_monotonic_ns();
-
-	for (unsigned i = 0; i < KEPT_HANDS; i++) {
-		int64_t since = atomic_load(&k->hands[i].since_ns);
-		if (since != 0 && now - since > limit_ns) {
-			snprintf(why, size, "a request (code %u) is not answered for %lld s", atomic_load(&k->hands[i].opcode), (long long)((now - since) / NS_PER_SEC));
-			return true;
-		}
-	}
-	return false;
-}

@@ -124,6 +124,8 @@ int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_f
 
 struct open_file *open_file_of(struct fs *fs, const struct fuse_file_info *fi)
 {
+	if (fi->fh == SMALL_FILE_HANDLE) /* not ours: what stands at its index is another's, who may be ending it */
+		return NULL;
 	uint32_t i = keep_handle_index(fi->fh);
 	struct open_part *part = i / OPEN_PART < OPEN_PARTS ? atomic_load(&fs->opens.parts[i / OPEN_PART]) : NULL;
 	struct open_entry *e = part ? atomic_load(&part->at[i % OPEN_PART]) : NULL;

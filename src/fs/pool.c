@@ -6,9 +6,12 @@
 #include "session.h"
 
 #include <errno.h>
+#include <mintfs/cleanup.h>
+#include <unistd.h>
 
 #define LONG_THREADS 8
 #define SYNC_THREADS 8
+_Static_assert(LONG_THREADS + SYNC_THREADS <= KEPT_JOBS, "each of them can be watched");
 
 int pool_start(struct fs *fs)
 {
@@ -28,7 +31,50 @@ void pool_stop(struct fs *fs)
 	fs->long_pool = fs->sync_pool = NULL;
 }
 
+struct pool_job {
+	struct kept_session *kept;
+	uint32_t opcode;
+	void (*fn)(void *);
+	void *arg;
+};
+
+/* There is one for each thread of both pools. */
+static struct kept_job *begin_job(struct kept_session *k, uint32_t opcode)
+{
+	for (unsigned i = 0; i < KEPT_JOBS; i++) {
+		int32_t nobody = 0;
+		if (!atomic_compare_exchange_strong(&k->jobs[i].tid, &nobody, gettid()))
+			continue;
+		atomic_store(&k->jobs[i].opcode, opcode);
+		atomic_store(&k->jobs[i].since_ns, time_monotonic_ns());
+		return &k->jobs[i];
+	}
+	return NULL;
+}
+
+static void run_job(void *arg)
+{
+	auto_free struct pool_job *j = arg;
+	struct kept_job *at = begin_job(j->kept, j->opcode);
+
+	j->fn(j->arg);
+	if (at) {
+		atomic_store(&at->since_ns, 0);
+		atomic_store(&at->tid, 0);
+	}
+}
+
 int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg)
 {
-	return workq_submit(which == FS_POOL_SYNC ? fs->sync_pool : fs->long_pool, fn, arg);
+	struct pool_job *j = malloc(sizeof *j);
+	const struct kept_hand *hand = channel_hand(&fs->channel);
+	int r;
+
+	if (!j)
+		return -ENOMEM;
+	*j = (struct pool_job){.kept = fs->channel.kept, .opcode = hand ? atomic_load(&hand->opcode) : 0, .fn = fn, .arg = arg};
+	r = workq_submit(which == FS_POOL_SYNC ? fs->sync_pool : fs->long_pool, run_job, j);
+	if (r < 0)
+		free(j);
+	return r;
 }

@@ -59,6 +59,10 @@ unsigned resent_collect(struct kept_session *k)
 		atomic_store(&h->since_ns, 0);
 		n++;
 	}
+	for (unsigned i = 0; i < KEPT_JOBS; i++) { /* what they were at comes again as a request */
+		atomic_store(&k->jobs[i].since_ns, 0);
+		atomic_store(&k->jobs[i].tid, 0);
+	}
 	return n;
 }
 

@@ -14,6 +14,7 @@
 #include "shared.h"
 
 #include <errno.h>
+#include <mintfs/task.h>
 #include <mintfs/util.h>
 #include <pthread.h>
 #include <sched.h>
@@ -27,10 +28,10 @@
 #include <unistd.h>
 
 #define LOOK_NS (500 * 1000000L)       /* how often the worker is looked at */
-#define HANG_SECONDS 30                /* without a heartbeat, or with a request at which a thread is that long */
+#define HANG_SECONDS 30                /* without a heartbeat, or with a request that makes no progress */
 #define MINUTE_NS (60 * NS_PER_SEC)
 #define DEATHS_MAX 64
-#define STUCK_NS (20 * NS_PER_SEC)     /* a worker that cannot be killed */
+#define STUCK_PART(hang) ((hang) / 3 * 2) /* of the time for a hang: a worker that cannot be killed by then */
 #define SUCCESSOR_TRIES 3              /* of a new program, before the old one is taken again */
 #define VAIN_MAX 12                    /* workers in a row that never are ready end the drive: with the pauses between them after half a minute */
 #define VAIN_PAUSE_NS (100 * 1000000LL) /* before the next one; twice as long each time */
@@ -42,6 +43,7 @@ struct keeper {
 	sigset_t signals;
 	pid_t worker, helper;
 	int64_t started_ns, killed_ns; /* killed: by us; 0 */
+	bool told_of_disk;             /* that it cannot be killed since the disk does not answer */
 	char why_killed[120];
 	bool stopping, told_ready, worker_ended;
 	int status;
@@ -125,7 +127,7 @@ static int start_worker(struct keeper *k)
 
 	k->started_ns = time_monotonic_ns();
 	k->killed_ns = 0;
-	k->worker_ended = false;
+	k->told_of_disk = k->worker_ended = false;
 	atomic_store(&k->s->beat_ns, 0);
 	k->worker = copy_process();
 	if (k->worker == 0)
@@ -162,18 +164,56 @@ static void reap(struct keeper *k)
 	}
 }
 
+struct stuck {
+	pid_t worker;
+	char place[64]; /* of the kernel, where a thread waits for something else than our connection; "": none does */
+	bool for_us;    /* one waits for our connection */
+};
+
+static bool see_stuck(const struct task *t, void *arg)
+{
+	struct stuck *s = arg;
+	char place[sizeof s->place];
+
+	if (t->state != TASK_DISK)
+		return true;
+	if (task_waits_in(s->worker, t->tid, place, sizeof place) < 0 || strcmp(place, "0") == 0)
+		text_copy(place, sizeof place, "the kernel");
+	if (strncmp(place, "fuse_", 5) == 0 || strncmp(place, "request_wait", 12) == 0)
+		s->for_us = true;
+	else
+		text_copy(s->place, sizeof s->place, place);
+	return true;
+}
+
+/* A worker was killed and does not end. Where a thread of it waits for what only a cut connection gives, that is cut. Where the disk does not answer nothing helps: who uses
+ * the drive waits, as on any file system of that disk. */
+static void look_at_stuck(struct keeper *k, int64_t now)
+{
+	struct stuck s = {.worker = k->worker};
+
+	task_each(k->worker, see_stuck, &s);
+	if (s.place[0] && !s.for_us) {
+		if (!k->told_of_disk)
+			say(k, true, "the worker cannot be killed: the disk of the store does not answer (it waits in %s); the drive goes on when it does", s.place);
+		k->told_of_disk = true;
+		k->killed_ns = now; /* when the disk answers it may take a moment to end */
+		return;
+	}
+	say(k, true, "the worker cannot be killed: it is stuck in the kernel; the drive is cut off");
+	k->o->give_up(k->o->arg);
+	k->killed_ns = now;
+	k->stopping = true;
+}
+
 static void look_for_hang(struct keeper *k)
 {
 	int64_t now = time_monotonic_ns(), beat = atomic_load(&k->s->beat_ns);
 	char why[100];
 
 	if (k->killed_ns) {
-		if (now - k->killed_ns > STUCK_NS) { /* a thread of it waits in the kernel for what only a cut connection gives it */
-			say(k, true, "the worker cannot be killed: it is stuck in the kernel; the drive is cut off");
-			k->o->give_up(k->o->arg);
-			k->killed_ns = now;
-			k->stopping = true;
-		}
+		if (now - k->killed_ns > STUCK_PART(k->hang_ns))
+			look_at_stuck(k, now);
 		return;
 	}
 	if (k->stopping)
@@ -181,7 +221,7 @@ static void look_for_hang(struct keeper *k)
 	if (now - (beat ? beat : k->started_ns) > k->hang_ns) {
 		snprintf(why, sizeof why, "no sign of life for %lld s", (long long)((now - (beat ? beat : k->started_ns)) / NS_PER_SEC));
 		kill_worker(k, why);
-	} else if (k->o->stuck && k->o->stuck(k->o->keep, k->hang_ns, why, sizeof why)) {
+	} else if (k->o->stuck && k->o->stuck(k->o->keep, k->worker, k->hang_ns, why, sizeof why)) {
 		kill_worker(k, why);
 	}
 }
@@ -376,6 +416,7 @@ static int after_death(struct keeper *k, struct fault *f)
 	atomic_store(&k->s->restarted_ns, time_now_ns());
 	atomic_fetch_add(&k->s->restarts, 1);
 	unsetenv("MINTFS_CRASH"); /* one death was asked for */
+	unsetenv("MINTFS_HANG");
 	unsetenv("MINTFS_FAULT");
 	if (upgrade)
 		go_on_as_new(k);

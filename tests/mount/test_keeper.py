@@ -1,5 +1,6 @@
 """The process that serves a drive may die at any instant: another takes over, and whoever uses the drive goes on."""
 import errno
+import itertools
 import json
 import mmap
 import os
@@ -38,6 +39,14 @@ def die(drive, times=1):
         before = restarts(drive)
         drive.kill_worker()
         wait_until(lambda: restarts(drive) > before, what="another worker")
+
+
+def harass(drive, n, pause=0.03):
+    """The nth kill of many: no condition, it shall hit any moment. But twelve that hit a worker before it is ready, one after the other, end a drive, so now and then one gets ready."""
+    drive.kill_worker()
+    if n % 8 == 7:
+        os.statvfs(drive.at)
+    time.sleep(pause)
 
 
 # ---- what goes on across a death ----
@@ -95,9 +104,8 @@ for n in range(400):
 m.flush(); m.close(); g.close(); f.close()
 digest = want.hexdigest()
 """, p=v)
-    for _ in range(12):
-        drive.kill_worker()
-        time.sleep(0.05)  # no condition: the kill shall hit any moment of it
+    for n in range(12):
+        harass(drive, n, 0.05)
     t.end()
     assert sha256(read(v / "stream")) == t.do("digest")
     assert read(v / "mapped")[:3200] == b"".join(b"%08d" % n for n in range(400))
@@ -243,9 +251,8 @@ def test_concurrent_mints_give_each_its_own_number_and_leave_none_behind(house, 
     where = drive.model()
     runs = 8
     shells = [house.start(f"i=0; while [ $i -lt 15 ]; do mkdir {where}/latest || exit 1; i=$((i+1)); done") for _ in range(runs)]
-    for _ in range(15):
-        time.sleep(0.02)
-        drive.kill_worker()
+    for n in range(15):
+        harass(drive, n, 0.02)
     for s in shells:
         s.wait(60)
         assert s.returncode == 0
@@ -271,10 +278,10 @@ for n in range(250):
     os.unlink(b); os.unlink(c)
 """, p=v)
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and t.process.poll() is None and drive.kill_worker():
-        time.sleep(0.04)
-        if select_ready(t.process.stdout):
+    for n in itertools.count():
+        if time.monotonic() > deadline or t.process.poll() is not None or select_ready(t.process.stdout):
             break
+        harass(drive, n, 0.04)
     t.end()
     assert os.listdir(v) == []
 
@@ -297,9 +304,10 @@ for n in range(400):
     assert libc.renameat2(-100, (p + '/a').encode(), -100, (p + '/b').encode(), 2) == 0, ctypes.get_errno()
     assert open(p + '/a').read() == 'BA'[n % 2], n
 """, p=v)
-    while not select_ready(t.process.stdout):
-        drive.kill_worker()
-        time.sleep(0.03)
+    for n in itertools.count():
+        if select_ready(t.process.stdout):
+            break
+        harass(drive, n)
     t.end()
 
 
@@ -309,23 +317,14 @@ def test_aliases_move_once_and_their_history_has_no_doubles(house, lasting):
         drive.committed()
     where = drive.model()
     s = house.start(f"cd {where}; i=0; while [ $i -lt 40 ]; do ln -sfn v$((i % 2 + 1)) production || exit 1; i=$((i+1)); done; rm production && ln -s v1 production")
-    while s.poll() is None:
-        drive.kill_worker()
-        time.sleep(0.03)
+    for n in itertools.count():
+        if s.poll() is not None:
+            break
+        harass(drive, n)
     assert s.returncode == 0 and os.readlink(where / "production") == "v1"
 
 
-# ---- hangs, deaths without end, ends ----
-
-
-def test_a_worker_that_hangs_is_replaced(house, store, monkeypatch):
-    monkeypatch.setenv("MINTFS_HANG_SECONDS", "1")
-    drive = house.mount(store, options=("deaths=0",))
-    v = drive.mint()
-    os.kill(wait_until(drive.worker), signal.SIGSTOP)
-    write(v / "model.pth", b"waited for the next worker")
-    assert read(v / "model.pth") == b"waited for the next worker"
-    assert "no sign of life" in attr(drive.at, "restarts")
+# ---- deaths without end, ends (hangs: test_hangs.py) ----
 
 
 def test_five_deaths_in_a_minute_end_the_drive_with_the_reason_in_the_log(drive):

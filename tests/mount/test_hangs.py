@@ -1,0 +1,189 @@
+"""A process that serves a drive and hangs is replaced; one that has much to do, or waits for a slow disk, is not."""
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from drive import attr, binary, commit, read, sh, state, wait_until, write
+from recording_disk import Disk, done
+
+LIMIT = 1  # second; 30 without MINTFS_HANG_SECONDS
+PATIENCE = 10  # times the limit, for a disk that does not answer
+STALL = 2.0  # that others may notice of it
+
+
+def restarts(drive):
+    return int(attr(drive.at, "restarts").split(",")[0])
+
+
+@pytest.fixture
+def watched(house, monkeypatch):
+    """Mounts a drive that looks for hangs after a second; at: a place in it where a thread stays for ever."""
+    def mount(at=None, store=None):
+        monkeypatch.setenv("MINTFS_HANG_SECONDS", str(LIMIT))
+        if at:
+            monkeypatch.setenv("MINTFS_HANG", at)
+        return house.mount(store or house.init(), options=("deaths=0",))
+    return mount
+
+
+def test_a_worker_that_hangs_is_replaced(watched):
+    drive = watched()
+    v = drive.mint()
+    os.kill(wait_until(drive.worker), signal.SIGSTOP)
+    write(v / "model.pth", b"waited for the next worker")
+    assert read(v / "model.pth") == b"waited for the next worker"
+    assert "no sign of life" in attr(drive.at, "restarts")
+
+
+class Longest(threading.Thread):
+    """Somebody else at work on the drive: how long did he wait for anything at most?"""
+
+    def __init__(self, drive):
+        super().__init__(daemon=True)
+        self.drive, self.go_on, self.seconds, self.error = drive, True, 0.0, None
+        self.version = drive.committed("product/P002_all/mlstm", {"model.pth": b"another's"})
+        self.draft = drive.mint("product/P003_all/mlstm")
+
+    def run(self):
+        try:
+            while self.go_on:
+                began = time.monotonic()
+                assert read(self.version / "model.pth") == b"another's"
+                write(self.draft / "x", b"x")
+                os.stat(self.draft / "x")
+                self.seconds = max(self.seconds, time.monotonic() - began)
+        except BaseException as e:  # noqa: B902 - told by the test
+            self.error = e
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.go_on = False
+        self.join(30)
+
+
+def set_alias(where):
+    commit(where / "v1")
+    os.symlink("v1", where / "production")
+    return lambda: os.readlink(where / "production") == "v1"
+
+
+def mint_second(where):
+    os.mkdir(where / "next")
+    return lambda: sorted(n for n in os.listdir(where) if n[0] == "v") == ["v1", "v2"]
+
+
+def commit_first(where):
+    commit(where / "v1")
+    return lambda: state(where / "v1") == "committed" and read(where / "v1/model.pth") == b"version"
+
+
+def discard_first(where):
+    sh(f"rm -r {where}/v1")
+    return lambda: not (where / "v1").exists()
+
+
+# Where a thread stays for ever, once (the first commit and three mints are those of the preparations), and what it is at then: that is done once all the same.
+HANGS = [
+    ("alias.begin", set_alias),  # a thread that reads requests
+    ("alias.recorded", set_alias),
+    ("mint.recorded:4", mint_second),
+    ("commit.hashed:2", commit_first),  # the pool for what takes long
+    ("commit.recorded:2", commit_first),
+    ("discard.recorded", discard_first),
+    ("commit.in-transaction:2", commit_first),  # the catalog's writer: who writes to the catalog waits, everybody else goes on
+]
+
+
+@pytest.mark.parametrize("place, gesture", HANGS, ids=[place for place, _ in HANGS])
+def test_a_request_that_hangs_is_done_by_the_next_worker_and_holds_up_nobody_else(watched, place, gesture):
+    drive = watched(place)
+    with Longest(drive) as other:
+        where = drive.model()
+        write(drive.mint(where) / "model.pth", b"version")
+        done_once = gesture(where)
+        wait_until(lambda: restarts(drive) == 1, what="another worker")
+        assert done_once()
+    assert other.error is None and other.seconds < STALL
+    assert "makes no progress" in attr(drive.at, "restarts")
+
+
+@pytest.mark.seconds(120)
+def test_a_commit_that_has_much_to_do_is_no_hang(watched):
+    drive = watched()
+    v = drive.mint()
+    with open(v / "model.pth", "wb") as f:
+        f.truncate(2 << 30)  # some seconds of hashing, first in the background, which the commit waits for
+    began = time.monotonic()
+    commit(v)
+    took = time.monotonic() - began
+    assert state(v) == "committed" and restarts(drive) == 0
+    if took < 2 * LIMIT:
+        pytest.skip(f"this machine hashes too fast for this test: {took:.1f} s")
+
+
+@pytest.fixture
+def slow(house, watched):
+    """A drive whose store lies on a disk that can be made to wait, and that disk's process."""
+    disk = Disk(house.folder / "slow", 48 << 20)
+    house.undo.append(disk.stop)
+    disk.start()
+    house.undo.append(lambda: disk.server.send_signal(signal.SIGCONT))
+    done(binary(), "init", disk.top / "store")
+    return watched(store=disk.top / "store"), disk.server
+
+
+def ask_for_all(house, drive):
+    """One of each: a thread that reads requests waits for the disk, and the pools."""
+    v, w = drive.mint(), drive.mint("product/P002_all/mlstm")
+    t = house.worker()
+    t.do("f = open(p, 'wb')\nf.write(b'weights')\nf.flush()", p=v / "model.pth")
+    write(w / "model.pth", b"w")
+    return v, w, t
+
+
+def begin_all(house, drive, v, w, t):
+    t.begin("os.fsync(f.fileno())")
+    return [t, *(house.start(script) for script in (f"chmod a-w {w}", f"mkdir -p {drive.at}/product/P003_all/mlstm/latest"))]
+
+
+def all_done(t, shells, w):
+    assert t.end() is None
+    for s in shells:
+        assert s.wait(30) == 0
+    assert state(w) == "committed"
+
+
+def test_a_disk_that_does_not_answer_for_a_while_is_no_hang(house, slow):
+    drive, server = slow
+    v, w, t = ask_for_all(house, drive)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        _, *shells = begin_all(house, drive, v, w, t)
+        time.sleep(4 * LIMIT)  # no condition: nothing shall happen
+    finally:
+        server.send_signal(signal.SIGCONT)
+    all_done(t, shells, w)
+    assert restarts(drive) == 0
+
+
+def test_a_worker_that_waits_for_a_dead_disk_is_no_reason_to_cut_the_drive_off(house, slow):
+    drive, server = slow
+    v, w, t = ask_for_all(house, drive)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        _, *shells = begin_all(house, drive, v, w, t)
+        wait_until(lambda: "the disk of the store does not answer" in drive.log_text(), limit=3 * PATIENCE * LIMIT, what="a word in the log")
+        time.sleep(LIMIT)  # no condition: nothing shall happen
+    finally:
+        server.send_signal(signal.SIGCONT)
+    all_done(t, shells, w)
+    assert restarts(drive) >= 1 and "cut off" not in drive.log_text()
+    t.do("f.close()")
+    commit(v)
+    assert read(v / "model.pth") == b"weights"
