@@ -299,6 +299,10 @@ void catalog_process_run_release(struct catalog_process_run *r);
 typedef int catalog_process_run_fn(const struct catalog_process_run *r, void *arg);
 int catalog_process_run_list(struct catalog_conn *conn, int64_t process_id, unsigned limit, catalog_process_run_fn *fn, void *arg); /* newest first */
 int catalog_process_step_put(struct catalog_conn *conn, int64_t run_id, const struct catalog_process_step *s); /* adds or replaces */
+/* Runs that are on record as RUNNING or OPEN and name the version in a step, or are of it; an OPEN one only where something of it was recorded after open_since_ns. Newest first.
+ * Whether one that is RUNNING still does is told by its lock. */
+typedef int catalog_process_need_fn(const struct catalog_process_run *r, void *arg); /* id, process_id, kind and state only */
+int catalog_process_need_list(struct catalog_conn *conn, int64_t version_id, int64_t open_since_ns, catalog_process_need_fn *fn, void *arg);
 typedef int catalog_process_step_fn(const struct catalog_process_step *s, void *arg);
 int catalog_process_step_list(struct catalog_conn *conn, int64_t run_id, catalog_process_step_fn *fn, void *arg); /* trainings, then nodes, by place */
 void catalog_process_step_release(struct catalog_process_step *s);

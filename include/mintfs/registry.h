@@ -230,7 +230,7 @@ int registry_process_select(struct registry *r, const struct process_selector *s
 
 /* One run or update of a process at a time, in whatever process of the machine: VERDICT_BUSY. *ret_fd is closed to give it back. */
 int registry_process_lock(struct registry *r, const struct catalog_model *process, int *ret_fd, struct fault *f);
-/* Records the beginning with all its steps, durably; sets run->id. */
+/* Records the beginning with all its steps, durably; sets run->id. Until its end what they name is not retired but by force; VERDICT_BAD_PROCESS: one of them is retired already. */
 int registry_process_begin(struct registry *r, struct catalog_process_run *run, const struct catalog_process_step *steps, size_t n, struct fault *f);
 int registry_process_step(struct registry *r, int64_t run_id, const struct catalog_process_step *s, struct fault *f); /* records a step as it is now */
 /* Records the end, durably, in one transaction: with it the associations and the aliases move, or nothing does. */
@@ -277,7 +277,7 @@ typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
 /* ---- keeping house (docs/design/keeping.md) ---- */
 /* [slow] A committed version goes out of use: no name leads to it any more, its number is never used again, its row stays; what it alone held is freed by a later
- * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it, others were made from it, a process that has read it lives (not `who`, nor
+ * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it or run with it, others were made from it, a process that has read it lives (not `who`, nor
  * those above him) or somebody has a file of it open or mapped (VERDICT_BUSY); by force the aliases are dropped, and who has files open goes on reading them. Retiring a retired version is 0 and changes nothing. */
 struct registry_retire {
 	const char *message; /* why; may be NULL */
@@ -304,7 +304,7 @@ int registry_gc(struct registry *r, const struct registry_gc *how, struct regist
 
 /* What a retention rule would retire: nothing is changed. A committed version of the model is kept if it is the newest, one of the keep_last newest, one of the keep_best
  * best, if an alias leads to it, or if it was committed less than older_than_ns ago. At least one of the three must be set, else VERDICT_SYSTEM (EINVAL).
- * It stays as well where a retirement by `who` would be refused because it is needed, as far as the catalog knows: bound, made others, read by a living process.
+ * It stays as well where a retirement by `who` would be refused because it is needed, as far as the catalog knows: bound, used by a run, made others, read by a living process.
  * fn is called for each committed version, newest first, on a snapshot that is over with the call; kept_by: why it stays, NULL: it would be retired; passed_over: no rule
  * keeps it, it is needed. */
 struct registry_retention {

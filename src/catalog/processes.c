@@ -196,6 +196,27 @@ void catalog_process_step_release(struct catalog_process_step *s)
 	memset(s, 0, sizeof *s);
 }
 
+/* Few runs are in these states. 0: CATALOG_PROCESS_RUNNING, 5: _OPEN. */
+int catalog_process_need_list(struct catalog_conn *conn, int64_t version_id, int64_t open_since_ns, catalog_process_need_fn *fn, void *arg)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "SELECT r.id, r.process_id, r.kind, r.state FROM process_runs r WHERE r.state IN (0, 5)"
+		" AND (r.version_id = ?1 OR EXISTS (SELECT 1 FROM process_steps s WHERE s.run_id = r.id AND ?1 IN (s.dataset_id, s.model_id, s.before_id)))"
+		" AND (r.state = 0 OR r.started_ns > ?2 OR EXISTS (SELECT 1 FROM process_steps s WHERE s.run_id = r.id AND max(s.started_ns, s.ended_ns) > ?2)) ORDER BY r.id DESC", &st);
+	if (r)
+		return r;
+	sql_bind_int(st, version_id);
+	sql_bind_int(st, open_since_ns);
+	while ((r = sql_step(st)) > 0) {
+		const struct catalog_process_run run = {.id = sql_int(st, 0), .process_id = sql_int(st, 1), .kind = (enum catalog_process_kind)sql_int(st, 2),
+			.state = (enum catalog_process_state)sql_int(st, 3)};
+		r = fn(&run, arg);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
 /* ---- bindings ---- */
 
 int catalog_process_bindings_clear(struct catalog_conn *conn, int64_t process_id)

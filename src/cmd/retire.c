@@ -53,13 +53,13 @@ const struct command cmd_retire = {
 	.summary = "take a committed version out of use",
 	.help = "The version is not to be found on the drive any more, and latest and best lead elsewhere. Its row, its metrics and the list of its files stay in\n"
 		"the catalog; its number is never used again. What it alone held is freed by 'mintfs gc'. There is no way back.\n"
-		"Refused while an alias leads to it or a process (mintfs process show) is bound to it, when other versions were made from it (mintfs lineage --down), or\n"
+		"Refused while an alias leads to it or a process (mintfs process show) is bound to it, or runs with it, when other versions were made from it (mintfs lineage --down), or\n"
 		"while a program has a file of it open or mapped, or has read it and lives (mintfs uses): a training opens its data anew at each epoch. Who asks does not count, nor do the\n"
 		"shells of terminals; reads of programs that have ended count a day long for those that started them and live.\n"
 		"\n" HELP_TARGET
 		"For who made the version, and for the owner and the group of the model's directory, if they may write there.\n"
 		"\n"
-		"  -f, --force        also if others were made from it, a process is bound to it or a program has read it; drop the aliases that lead to it; who has files open goes on reading them\n"
+		"  -f, --force        also if others were made from it, a process is bound to it or runs with it, or a program has read it; drop the aliases that lead to it; who has files open goes on reading them\n"
 		"  -m, --message TEXT why, to be remembered\n" HELP_STORE HELP_JSON HELP_HELP "\n"
 		"Example:  mintfs retire /mnt/models/product/P001_all/mlstm/v1 -m 'trained on wrong prices'\n",
 	.run = run,

@@ -262,15 +262,16 @@ static int training_ended(struct task *t, void *arg)
 	return fail_training(x, s, why);
 }
 
-/* What an earlier try left: a version that it committed counts, a draft does not. */
+/* What an earlier try left: a version that it committed counts, a draft does not, nor one that was retired since. */
 static int take_up(struct execution *x, struct step *s)
 {
 	struct catalog_version v;
-	if (!s->planned || (s->c.state != CATALOG_STEP_RUNNING && s->c.state != CATALOG_STEP_FAILED))
+	if (!s->planned || s->c.state == CATALOG_STEP_WAITING)
 		return 0;
+	bool judged = s->c.state == CATALOG_STEP_DONE || s->c.state == CATALOG_STEP_NOT_ADOPTED;
 	int rc = s->c.model_id ? draft_of(x->pl, s, &v) : -ENOENT;
 	if (rc == 0 && v.state == CATALOG_COMMITTED)
-		return take_in(x, s);
+		return judged ? 0 : take_in(x, s);
 	if (rc == 0 && v.state == CATALOG_DRAFT)
 		give_up(x->pl, &v);
 	s->c.state = CATALOG_STEP_WAITING;

@@ -32,8 +32,10 @@ void blob_rows_release(struct blob_rows *l);
 
 struct asker { struct caller caller; int64_t now_ns; }; /* who wants it to go */
 void asker_init(struct asker *a, const struct registry_actor *who);
-/* The rest of a sentence, "process 4711 (python3 train.py) has read it and lives"; "" if nobody is known. What was read a moment ago may not be on record: readers_flush. */
-#define IN_USE_MAX 192
+/* Both set the rest of a sentence, or "" if nobody is known; _run alone: "update 7 of process/screening, which is under way, needs it". */
+#define IN_USE_MAX 256
+int in_use_by_run(struct registry *r, struct catalog_conn *conn, int64_t version_id, char why[IN_USE_MAX]);
+/* That, or "process 4711 (python3 train.py) has read it and lives". What was read a moment ago may not be on record: readers_flush. */
 int in_use_by(struct registry *r, struct catalog_conn *conn, const struct asker *a, int64_t version_id, char why[IN_USE_MAX]);
 
 #endif

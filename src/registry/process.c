@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define PROCESS_JSON "process.json"
 
@@ -185,14 +186,36 @@ void registry_process_release(struct registry_process *p) { process_spec_release
 
 /* ---- the record ---- */
 
+#define LOCK_TRIES 5
+#define LOCK_PAUSE_NS (20 * 1000000L)
+
+static void lock_name(int64_t process_id, char out[64]) { snprintf(out, 64, "run/process-%lld", (long long)process_id); }
+
+/* Who asks holds it shared for a moment. */
+int process_is_locked(struct registry *r, int64_t process_id, bool *ret)
+{
+	char name[64];
+	lock_name(process_id, name);
+	auto_close int fd = sys_openat(r->dirfd, name, O_RDONLY, 0);
+	int rc = fd < 0 ? fd : sys_lock(fd, false, false);
+	if (rc < 0 && rc != -ENOENT && rc != -EWOULDBLOCK)
+		return rc;
+	*ret = rc == -EWOULDBLOCK;
+	return 0;
+}
+
 int registry_process_lock(struct registry *r, const struct catalog_model *process, int *ret_fd, struct fault *f)
 {
 	char name[64];
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the store is opened read-only: %s cannot be run", process->path);
-	snprintf(name, sizeof name, "run/process-%lld", (long long)process->id);
+	lock_name(process->id, name);
 	auto_close int fd = sys_openat(r->dirfd, name, O_RDWR | O_CREAT, 0600);
 	int rc = fd < 0 ? fd : sys_lock(fd, true, false);
+	for (int i = 0; rc == -EWOULDBLOCK && i < LOCK_TRIES; i++) { /* perhaps somebody only asks: process_is_locked */
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+		rc = sys_lock(fd, true, false);
+	}
 	if (rc == -EWOULDBLOCK)
 		return refuse(f, VERDICT_BUSY, "%s is being run or updated already: wait for that to end", process->path);
 	if (rc < 0)
@@ -201,14 +224,31 @@ int registry_process_lock(struct registry *r, const struct catalog_model *proces
 	return 0;
 }
 
-struct begin_job { struct catalog_process_run *run; const struct catalog_process_step *steps; size_t n; int64_t id; };
+struct begin_job { struct catalog_process_run *run; const struct catalog_process_step *steps; size_t n; int64_t id; struct catalog_version gone; };
 
+/* ret: the version, if it was retired; id 0: it is committed, or there is none. */
+static int find_gone(struct catalog_conn *conn, int64_t version_id, struct catalog_version *ret)
+{
+	struct catalog_version v;
+	int rc = version_id ? catalog_version_get(conn, version_id, &v) : 0;
+	if (rc < 0 || !version_id || v.state == CATALOG_COMMITTED)
+		return rc;
+	*ret = v;
+	return -ESTALE;
+}
+
+/* From here on a retirement finds the run on record; what went before it, since it was chosen, is found here. */
 static int begin_write(struct catalog_conn *conn, void *arg)
 {
 	struct begin_job *j = arg;
 	int rc = catalog_process_run_add(conn, j->run, &j->id);
-	for (size_t i = 0; i < j->n && rc == 0; i++)
-		rc = catalog_process_step_put(conn, j->id, &j->steps[i]);
+	for (size_t i = 0; i < j->n && rc == 0; i++) {
+		rc = find_gone(conn, j->steps[i].dataset_id, &j->gone);
+		if (rc == 0)
+			rc = find_gone(conn, j->steps[i].model_id, &j->gone);
+		if (rc == 0)
+			rc = catalog_process_step_put(conn, j->id, &j->steps[i]);
+	}
 	return rc;
 }
 
@@ -218,6 +258,11 @@ int registry_process_begin(struct registry *r, struct catalog_process_run *run, 
 	sys_crash_point("process.begin");
 	int rc = catalog_write(r->catalog, true, begin_write, &j);
 	sys_crash_point("process.begun");
+	if (rc == -ESTALE && j.gone.id) {
+		char label[VERSION_LABEL_MAX];
+		version_label(r, j.gone.model_id, j.gone.number, label);
+		return refuse(f, VERDICT_BAD_PROCESS, "%s, which would be used, is %s meanwhile", label, catalog_state_name(j.gone.state));
+	}
 	if (rc < 0)
 		return refuse_system(f, rc, "the run cannot be recorded");
 	run->id = j.id;
@@ -268,18 +313,8 @@ static int move_aliases(struct catalog_conn *conn, const struct finish_job *j)
 /* What is bound must still be committed: a version may have been retired while the nodes ran. */
 static int check_bound(struct catalog_conn *conn, struct finish_job *j, const struct catalog_process_binding *b)
 {
-	const int64_t ids[] = {b->dataset_id, b->model_id};
-	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
-		struct catalog_version v;
-		int rc = catalog_version_get(conn, ids[i], &v);
-		if (rc < 0)
-			return rc;
-		if (v.state != CATALOG_COMMITTED) {
-			j->gone = v;
-			return -ESTALE;
-		}
-	}
-	return 0;
+	int rc = find_gone(conn, b->dataset_id, &j->gone);
+	return rc < 0 ? rc : find_gone(conn, b->model_id, &j->gone);
 }
 
 static int finish_write(struct catalog_conn *conn, void *arg)

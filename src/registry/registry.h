@@ -127,6 +127,9 @@ void readers_free(struct readers *rs);  /* what waits is written. NULL is fine *
 void readers_flush(struct readers *rs); /* what was seen before is in the catalog. NULL is fine */
 void readers_wrote(struct readers *rs, int64_t version_id, const struct registry_actor *who);
 
+/* ---- process.c ---- */
+int process_is_locked(struct registry *r, int64_t process_id, bool *ret); /* is it being run or updated, by whatever program? */
+
 /* ---- commit.c ---- */
 /* For recovery, after the commit or discard of a version: removes its staging tree and seals its blobs. */
 void commit_clear_staging(struct registry *r, int64_t version_id);

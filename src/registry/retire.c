@@ -118,6 +118,7 @@ static int check_unused(struct registry *r, const struct catalog_version *v, con
 /* ---- the transaction ---- */
 
 struct retire_job {
+	struct registry *r;
 	int64_t version_id;
 	const struct registry_retire *how;
 	const char *label, *author;
@@ -153,6 +154,11 @@ static int settle_aliases(struct catalog_conn *conn, struct retire_job *j)
 	}
 }
 
+static int refuse_needed(struct fault *f, const char *label, const char *why)
+{
+	return refuse(f, VERDICT_BUSY, "%s is in use: %s (--force retires it all the same)", label, why);
+}
+
 /* Associations lead to committed versions, as aliases do. */
 static int check_bindings(struct catalog_conn *conn, struct retire_job *j)
 {
@@ -168,6 +174,14 @@ static int check_bindings(struct catalog_conn *conn, struct retire_job *j)
 	return rc < 0 ? rc : refuse(&j->fault, VERDICT_BUSY, "%s is in use: %s is bound to it, see mintfs process show (--force retires it all the same)", j->label, process->path);
 }
 
+/* A run may have begun since check_needed: it and this transaction see each other. */
+static int check_runs(struct catalog_conn *conn, struct retire_job *j)
+{
+	char why[IN_USE_MAX] = "";
+	int rc = j->how->force ? 0 : in_use_by_run(j->r, conn, j->version_id, why);
+	return rc == 0 && why[0] ? refuse_needed(&j->fault, j->label, why) : rc;
+}
+
 static int retire_write(struct catalog_conn *conn, void *arg)
 {
 	struct retire_job *j = arg;
@@ -175,6 +189,8 @@ static int retire_write(struct catalog_conn *conn, void *arg)
 	int rc = catalog_version_get(conn, j->version_id, &j->v);
 	if (rc == 0)
 		rc = check_bindings(conn, j);
+	if (rc == 0)
+		rc = check_runs(conn, j);
 	if (rc == 0)
 		rc = settle_aliases(conn, j);
 	return rc < 0 ? rc : catalog_version_retire(conn, j->version_id, j->at_ns, j->uid, j->author, j->how->message);
@@ -242,7 +258,7 @@ static int check_needed(struct registry *r, const struct registry_actor *who, co
 		rc = in_use_by(r, conn, &a, v->id, why);
 	if (rc < 0)
 		return refuse_system(f, rc, "who uses %s cannot be told", label);
-	return why[0] ? refuse(f, VERDICT_BUSY, "%s is in use: %s (--force retires it all the same)", label, why) : 0;
+	return why[0] ? refuse_needed(f, label, why) : 0;
 }
 
 static int check_use(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, const struct registry_retire *how, const char *label, struct fault *f)
@@ -276,7 +292,7 @@ int registry_retire(struct registry *r, const struct registry_actor *who, int64_
 	if (rc < 0)
 		return rc;
 	caller_user_name(who->uid, author, sizeof author);
-	struct retire_job j = {.version_id = version_id, .how = how, .label = label, .author = author, .uid = who->uid, .at_ns = time_now_ns()};
+	struct retire_job j = {.r = r, .version_id = version_id, .how = how, .label = label, .author = author, .uid = who->uid, .at_ns = time_now_ns()};
 	sys_crash_point("retire.begin");
 	rc = catalog_write(r->catalog, true, retire_write, &j);
 	sys_crash_point("retire.recorded");

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -228,6 +229,89 @@ def test_check_takes_a_file_that_is_no_version_yet(world, place):
     file.write_text(json.dumps(process(nodes=[node("one", A, 1, after=["one"])])))
     one_sentence(world.call("check", file), 1, "is after itself")
     one_sentence(world.call("check", "nothing"), 3, "nothing")
+
+
+def passed_over(model, store):
+    done = call("prune", model, "--older-than", "1s", "--store", store, "--json")
+    assert done.code == 0, done.err
+    return {i["version"]: i["reason"] for i in done.json if i["passed_over"]}
+
+
+def idle(mark):
+    """A command that reads nothing of the drive, and waits."""
+    return [PY, "-c", f"import time; open({str(mark)!r}, 'w').close(); time.sleep(600)", "{result}"]
+
+
+def test_what_a_run_uses_is_kept_until_its_end_also_when_it_dies(world, place):
+    world.define(process(nodes=[node("one", A, 1, run=idle(place / "runs"))], models={}, accept={}))
+    used, names = ("dataset/d/v1", A + "/v1", "process/p/v1"), ("--store", world.store)
+    run = subprocess.Popen([BIN, "process", "run", "p", *names], stdout=subprocess.DEVNULL)
+    try:
+        assert wait_for((place / "runs").exists)
+        for version in used:
+            one_sentence(call("retire", version, *names), 1, "is in use: run 1 of process/p, which is under way, needs it", "--force")
+            one_sentence(call("retire", world.drive.path(version)), 1, "run 1 of process/p")
+        world.data(2)  # else it would be kept as the newest
+        assert wait_for(lambda: "v1" in passed_over("dataset/d", world.store))
+        assert passed_over("dataset/d", world.store)["v1"] == "run 1 of process/p, which is under way, needs it"
+        one_sentence(world.call("run", "p"), 1, "is being run or updated already")
+        assert call("retire", B + "/v1", *names).code == 0  # another one's
+    finally:
+        run.kill()
+        run.wait()
+    assert passed_over("dataset/d", world.store) == {}
+    for version in used:
+        done = call("retire", version, *names)
+        assert done.code == 0, done.err
+
+
+def test_a_model_that_an_update_trained_is_kept_until_it_is_adopted_or_the_update_dies(world, place):
+    mark = place / "hangs"
+    wait = {"train": idle(mark)[:-1] + ["{draft}"]}
+    world.define(process(nodes=[node("one", A, 0.5), node("two", B, 0.5)], models={A: process()["models"][A], B: wait}, accept={}))
+    assert world.call("run", "p").code == 0
+    world.data(3)
+    update = subprocess.Popen([BIN, "process", "update", "p", "--store", world.store], stdout=subprocess.DEVNULL)
+    try:
+        assert wait_for(mark.exists)
+        one_sentence(call("retire", A + "/v2", "--store", world.store), 1, "update 2 of process/p, which is under way, needs it")
+    finally:
+        update.kill()
+        update.wait()
+    done = call("retire", A + "/v2", "--store", world.store)
+    assert done.code == 0, done.err
+    world.define(process(nodes=[node("one", A, 0.5), node("two", B, 0.5)]))  # the update goes on with the one that it began with
+    mark.unlink()
+    update = subprocess.Popen([BIN, "process", "update", "p", "--store", world.store], stdout=subprocess.DEVNULL)
+    try:  # what was retired is trained anew
+        assert wait_for(mark.exists)
+        assert [s["state"] for s in world.report()["steps"] if s["name"] == A] == ["adopted"]
+        assert sorted(p.name for p in world.drive.path(A).iterdir() if p.name[0] == "v") == ["v1", "v3"]
+    finally:
+        update.terminate()
+        update.wait()
+
+
+def test_what_a_run_of_a_scheduler_uses_is_kept_for_a_day_after_its_last_step(world):
+    world.define(process(models={}))
+    run = world.call("begin", "p").out.strip()
+    one_sentence(call("retire", "dataset/other/v1", "--store", world.store), 1, f"run {run} of process/p, which is under way, needs it")
+    assert world.drive.umount().code == 0
+    db = sqlite3.connect(f"{world.store}/catalog.db")
+    with db:
+        db.execute("UPDATE process_runs SET started_ns = started_ns - 25 * 3600 * 1000000000")
+    db.close()
+    assert call("retire", "dataset/other/v1", "--store", world.store).code == 0
+
+
+def test_a_version_that_goes_while_a_run_begins_refuses_the_run(world):
+    world.define(process())
+    assert world.call("run", "p").code == 0
+    world.data(3)
+    assert call("retire", "dataset/other/v1", "--force", "--store", world.store).code == 0
+    done = world.call("update", "p", "--dataset", "dataset/d")
+    assert done.code == 1 and "v1 of dataset/other, which would be used, is retired meanwhile" in done.err
+    assert len(world.call("history", "p", "--json").json) == 1
 
 
 def interrupted(world, place, how):
