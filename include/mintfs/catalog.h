@@ -2,7 +2,7 @@
  * constraints say. SQL is spoken nowhere else. Today SQLite in WAL mode (catalog.db); another driver can go below (src/catalog/sql.h).
  *
  * Threads: a `struct catalog` may be used by all. Reads run on the caller's thread on a connection borrowed from a small pool; writes are
- * queued to one writer thread, which puts all that wait into one transaction (group commit), each in its own savepoint, and
+ * queued, and one of those who wait puts all that wait into one transaction (group commit), each in its own savepoint, and
  * answers after COMMIT. Processes: each write transaction and each checkpoint runs under flock(store/lock), and no
  * connection checkpoints by itself, which avoids SQLite's WAL-reset bug (FIELD-NOTES.md).
  *
@@ -38,7 +38,7 @@ void catalog_read_end(struct catalog_conn *conn); /* NULL is fine */
 static inline void catalog_read_end_(struct catalog_conn **c) { catalog_read_end(*c); }
 #define auto_read __attribute__((cleanup(catalog_read_end_)))
 
-/* Runs fn in the writer's transaction, on the writer's thread (so it must be quick, and must not call catalog_write). fn returns 0 to keep, or -errno to undo
+/* Runs fn in the writer's transaction, on the thread of whoever leads the group (so it must be quick, and must not call catalog_write). fn returns 0 to keep, or -errno to undo
  * what it did (others in the same transaction are not affected); that is returned. A failure of COMMIT itself is returned to all.
  * fn may be run again if the transaction around it had to be undone: it must only depend on arg and the database, and set its results anew.
  * durable: synced to disk before it returns. Without it, the next durable write or catalog_sync takes it along, and the writer does so by itself within

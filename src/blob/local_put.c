@@ -33,6 +33,7 @@
 /* Up to this many files are synced one by one where others write much, more by one syncfs all the same. A usual version
  * has 3 to 20 files. */
 #define SYNC_EACH_MAX 32
+#define START_BYTES ((uint64_t)1 << 20) /* a disk takes a millisecond for it */
 
 struct put {
 	struct blob_item *item; /* the first of the batch with its id */
@@ -131,18 +132,18 @@ static int sync_all(const struct batch *b)
 	return fault_set(b->f, -r, "blobs/: %zu files cannot be written to the disk: %s", b->waiting, blob_error_text(-r));
 }
 
-static int start_writing(const struct batch *b, const struct put *p)
+static int check_source(const struct batch *b, const struct put *p, bool start_writing)
 {
 	struct stat st;
 	auto_close int fd = open_source(p->item, &st, b->f);
 
-	if (fd >= 0)
+	if (fd >= 0 && start_writing)
 		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: failures show when it is synced */
 	return fd < 0 ? fd : 0;
 }
 
 /* Step 2. Writing is started early: the disk gets all files at once, and what syncs them finds little left to do. Of many
- * files a syncfs is as quick, without opening each of them once more. */
+ * files a syncfs is as quick, without opening each of them once more; of few bytes too. */
 static int look(struct batch *b)
 {
 	uint64_t bytes = 0;
@@ -169,7 +170,7 @@ static int look(struct batch *b)
 		return 0;
 	for (size_t i = 0; r == 0 && i < b->n; i++)
 		if (b->puts[i].place)
-			r = start_writing(b, &b->puts[i]);
+			r = check_source(b, &b->puts[i], b->way != LOCAL_ALL || bytes >= START_BYTES);
 	return r;
 }
 

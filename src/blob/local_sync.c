@@ -18,6 +18,7 @@
 #include <mintfs/cleanup.h>
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 
 #define EXT_MAGIC 0xEF53 /* ext2, 3 and 4 (linux/magic.h) */
 #define QUIET_KIB (16U << 10) /* so much of others' data is waited for: it is written within some milliseconds */
+#define WAITING_NS (NS_PER_SEC / 50)
 #define MEMINFO_MAX 2048 /* Dirty and Writeback stand in its first half */
 
 /* ext4 tells the process that commits its journal, or "<none>" (fs/ext4/sysfs.c). What ext2 serves has no entry there. */
@@ -58,17 +60,31 @@ static uint64_t meminfo_kib(const char *text, const char *name)
 	return at ? strtoull(at + strlen(name), NULL, 10) : UINT64_MAX / 4;
 }
 
-/* Is hardly anything waiting to be written but what this batch wants written? The numbers are those of the whole machine. */
-static bool is_quiet(uint64_t own_bytes)
+static uint64_t read_waiting_kib(void)
 {
 	char text[MEMINFO_MAX];
 	auto_close int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
 	if (n <= 0)
-		return false;
+		return UINT64_MAX / 4;
 	text[n] = '\0';
-	return meminfo_kib(text, "\nDirty:") + meminfo_kib(text, "\nWriteback:") <= (own_bytes >> 10) + QUIET_KIB;
+	return meminfo_kib(text, "\nDirty:") + meminfo_kib(text, "\nWriteback:");
+}
+
+/* Is hardly anything waiting to be written but what this batch wants written? The numbers are those of the whole machine, and for WAITING_NS those of a moment ago:
+ * the kernel takes 20 µs to write that file. Two threads may both read it; either has the truth. */
+static bool is_quiet(uint64_t own_bytes)
+{
+	static _Atomic uint64_t kib;
+	static _Atomic int64_t read_ns;
+	int64_t now = time_monotonic_ns(), last = atomic_load(&read_ns);
+
+	if (last == 0 || now - last >= WAITING_NS) {
+		atomic_store(&kib, read_waiting_kib());
+		atomic_store(&read_ns, now);
+	}
+	return atomic_load(&kib) <= (own_bytes >> 10) + QUIET_KIB;
 }
 
 enum local_way local_sync_way(const struct local_store *s, size_t n, size_t each_max, uint64_t bytes)

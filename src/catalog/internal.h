@@ -38,18 +38,26 @@ struct pool {
 
 struct writer_job;
 struct writer {
-	pthread_mutex_t mutex; /* for all below but conn */
-	pthread_cond_t wake;
+	pthread_mutex_t mutex; /* for all but what belongs to the owner */
+	pthread_cond_t wake;   /* the resting thread */
 	struct writer_job *head, **tail;
 	unsigned n_queued;
-	pthread_t thread;
-	bool started, closing;
+	bool busy;                /* somebody has the connection: */
+	pthread_t owner;
+	pthread_t thread;         /* the resting one */
+	bool started, sleeping, closing;
+	int nice;                 /* of the program when it opened the catalog */
 	bool unsynced;            /* something may be committed and not yet on the disk */
+	int waiting_pages;        /* as the last owner left it: of the log, that no checkpoint was tried on */
+	bool wants_sync;          /* likewise: the log, when there is time */
+	int64_t free_since_ns;    /* CLOCK_MONOTONIC */
 	bool store_locked;        /* by catalog_locked, on the thread below */
 	pthread_t store_locker;
 	uint64_t n_commits, n_syncs; /* for tests and measurements */
-	struct catalog_conn *conn; /* the writer thread's own; opened with the first write */
-	int log_pages, checkpoint_pages; /* writer thread only: of the log now, and when the last checkpoint was tried */
+	/* the owner's: */
+	struct catalog_conn *conn; /* opened with the first write */
+	int log_pages, checkpoint_pages; /* of the log now, and when the last checkpoint was tried */
+	bool may_sync; /* by itself: not after a failure, until something is written again; catalog_sync reports it */
 };
 
 struct schema_step {

@@ -5,7 +5,7 @@
 #ifdef MINTFS_FAULTS
 void sql_faults_install(void);
 #else
-#define sql_faults_install() ((void)0)
+static inline void sql_faults_install(void) {}
 #endif
 
 #endif

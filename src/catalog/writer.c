@@ -1,10 +1,16 @@
-/* The writer: one thread, one connection, one transaction for all the jobs that wait.
+/* The writer: one connection, one transaction for all the jobs that wait, run by one of those who wait.
  *
- *   catalog_write            queues a job on its own stack and sleeps until it is answered
- *   writer thread            takes the whole queue as a group:
- *     store lock → BEGIN IMMEDIATE → each job in a savepoint → COMMIT → answer all → perhaps a checkpoint → unlock
+ *   catalog_write            queues a job on its own stack; if nobody has the connection it takes it, else it sleeps until it is answered, or
+ *                            until the connection is free and its turn has come
+ *   who has the connection   takes the whole queue as a group:
+ *     store lock → BEGIN IMMEDIATE → each job in a savepoint → COMMIT → answer all → unlock → wake the next of those who wait
+ *   the resting thread       syncs and checkpoints when nobody writes; runs the groups of callers of low priority, for whom others would have to wait
+ *
+ * A thread of its own for all groups would cost two wake-ups a write, each some 40 µs where a processor has to leave its idle state.
  *
  * Invariants:
+ *  - `busy` says that somebody has the connection: `owner`. Only the owner touches conn, log_pages and checkpoint_pages.
+ *  - Whoever gives the connection back wakes the first of the queue: so either somebody has it, or is about to take it, or nobody waits.
  *  - No job is answered before the fate of its transaction is known, a refusal neither: it may rest on what a neighbour wrote.
  *  - A job that loses the whole transaction (SQLite rolls back by itself on a full disk, for one) is answered with its error; the
  *    others are run again, from the first. Each new run has one job less, so this ends.
@@ -16,6 +22,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define IDLE_SYNC_NS (100 * 1000000LL)
 #define CHECKPOINT_PAGES 4000      /* since the last one, some 16 MB of log: a checkpoint in the midst of work */
@@ -26,9 +33,10 @@ struct writer_job {
 	void *arg;
 	bool durable;
 	bool lost; /* took its whole transaction down: not run again */
+	bool low;  /* its thread has a low priority: it leads no group */
 	bool done;
 	int result;
-	pthread_cond_t answered;
+	pthread_cond_t turn; /* answered, or the first of the queue while the connection is free */
 	struct writer_job *next;
 };
 
@@ -42,6 +50,42 @@ void writer_init(struct writer *w)
 	pthread_condattr_destroy(&attr);
 	w->tail = &w->head;
 	w->unsynced = true;
+	w->may_sync = true;
+	w->nice = getpriority(PRIO_PROCESS, 0);
+}
+
+/* ---- who has the connection ---- */
+
+/* w->mutex is held, and nobody has it. */
+static void take_connection(struct writer *w)
+{
+	w->busy = true;
+	w->owner = pthread_self();
+}
+
+/* w->mutex is held. The resting thread is woken only where it would not look by itself soon enough. */
+static void give_connection_back(struct writer *w)
+{
+	struct writer_job *next = w->head;
+	w->busy = false;
+	w->waiting_pages = w->log_pages - w->checkpoint_pages;
+	w->wants_sync = w->unsynced && w->may_sync && w->conn;
+	w->free_since_ns = time_monotonic_ns();
+	bool overdue = w->waiting_pages >= CHECKPOINT_PAGES;
+	if (overdue || w->closing || (next && next->low) || (w->sleeping && (w->wants_sync || w->waiting_pages >= CHECKPOINT_REST_PAGES)))
+		pthread_cond_signal(&w->wake);
+	if (next && !next->low && !overdue)
+		pthread_cond_signal(&next->turn);
+}
+
+/* w->mutex is held. The queue, in its order. */
+static struct writer_job *take_group(struct writer *w)
+{
+	struct writer_job *group = w->head;
+	w->head = NULL;
+	w->tail = &w->head;
+	w->n_queued = 0;
+	return group;
 }
 
 /* ---- one transaction ---- */
@@ -123,7 +167,7 @@ static void answer(struct writer *w, struct writer_job *group, int error, bool u
 		if (error && !job->lost)
 			job->result = error;
 		job->done = true;
-		pthread_cond_signal(&job->answered);
+		pthread_cond_signal(&job->turn);
 	}
 }
 
@@ -140,8 +184,6 @@ static int sync_log(struct writer *w)
 	w->n_syncs++;
 	return error;
 }
-
-static bool checkpoint_due(const struct writer *w, int pages) { return w->log_pages - w->checkpoint_pages >= pages; }
 
 /* The store's lock is held. What readers hold back will be done by a later one. */
 static void checkpoint(struct writer *w)
@@ -174,11 +216,8 @@ static void run_transaction(struct catalog *c, struct writer_job *group, bool du
 		w->n_commits++;
 	}
 	answer(w, group, error, unsynced);
-	if (wrote) {
+	if (wrote)
 		note_log(w, log_pages);
-		if (checkpoint_due(w, CHECKPOINT_PAGES))
-			checkpoint(w);
-	}
 }
 
 static int connect_writer(struct catalog *c)
@@ -210,59 +249,82 @@ static void run_group(struct catalog *c, struct writer_job *group)
 	store_unlock(c);
 }
 
-/* ---- the thread ---- */
+/* ---- the resting thread ---- */
 
-/* Waits for jobs. True: a group, or NULL after a rest with something to do in it. False: closing, and nothing is left. */
-static bool next_group(struct writer *w, bool may_sync, bool may_checkpoint, struct writer_job **ret)
-{
-	struct timespec until = ns_timespec(time_monotonic_ns() + IDLE_SYNC_NS);
-	SCOPED_LOCK(&w->mutex);
-	while (!w->head) {
-		if (w->closing)
-			return false;
-		if ((!w->unsynced || !may_sync) && !may_checkpoint)
-			pthread_cond_wait(&w->wake, &w->mutex);
-		else if (pthread_cond_timedwait(&w->wake, &w->mutex, &until) == ETIMEDOUT)
-			break;
-	}
-	*ret = w->head;
-	w->head = NULL;
-	w->tail = &w->head;
-	w->n_queued = 0;
-	return true;
-}
-
-/* A rest: what nobody waits for. *may_sync: false after a failure, until something is written again; catalog_sync reports it. */
-static void rest(struct catalog *c, bool *may_sync)
+/* What nobody waits for; the thread has the connection. */
+static void rest(struct catalog *c)
 {
 	struct writer *w = &c->writer;
-	if (is_unsynced(w) && *may_sync) {
-		*may_sync = !sync_log(w);
-		answer(w, NULL, 0, !*may_sync);
+	int pages = w->log_pages - w->checkpoint_pages;
+	if (is_unsynced(w) && w->may_sync) {
+		w->may_sync = !sync_log(w);
+		answer(w, NULL, 0, !w->may_sync);
 	}
-	if (!checkpoint_due(w, CHECKPOINT_REST_PAGES))
+	if (pages < CHECKPOINT_REST_PAGES)
 		return;
 	w->checkpoint_pages = w->log_pages; /* also if another process is at work just now: then later */
-	if (store_lock(c, false) == 0) {
+	if (store_lock(c, pages >= CHECKPOINT_PAGES) == 0) {
 		checkpoint(w);
 		store_unlock(c);
 	}
 }
 
-static void *writer_main(void *arg)
+/* w->mutex is held; let go meanwhile. A group, or NULL: a rest. */
+static void work(struct catalog *c, struct writer_job *group)
+{
+	struct writer *w = &c->writer;
+	take_connection(w);
+	pthread_mutex_unlock(&w->mutex);
+	if (group) {
+		run_group(c, group);
+		w->may_sync = w->conn != NULL;
+	} else {
+		rest(c);
+	}
+	pthread_mutex_lock(&w->mutex);
+	give_connection_back(w);
+}
+
+/* w->mutex is held. When the resting thread has something to do, by CLOCK_MONOTONIC in ns; INT64_MAX: not before somebody writes. */
+static int64_t rest_due(const struct writer *w)
+{
+	if (w->waiting_pages >= CHECKPOINT_PAGES)
+		return 0;
+	if (w->wants_sync || w->waiting_pages >= CHECKPOINT_REST_PAGES)
+		return w->free_since_ns + IDLE_SYNC_NS;
+	return INT64_MAX;
+}
+
+/* w->mutex is held. */
+static void sleep_until(struct writer *w, int64_t due)
+{
+	w->sleeping = due == INT64_MAX;
+	if (w->sleeping) {
+		pthread_cond_wait(&w->wake, &w->mutex);
+	} else {
+		struct timespec until = ns_timespec(due);
+		pthread_cond_timedwait(&w->wake, &w->mutex, &until);
+	}
+	w->sleeping = false;
+}
+
+static void *rest_main(void *arg)
 {
 	struct catalog *c = arg;
 	struct writer *w = &c->writer;
-	struct writer_job *group;
-	bool may_sync = true;
-	while (next_group(w, may_sync, w->conn && checkpoint_due(w, CHECKPOINT_REST_PAGES), &group)) {
-		if (group) {
-			run_group(c, group);
-			may_sync = w->conn != NULL;
-		} else {
-			rest(c, &may_sync);
-		}
+	pthread_mutex_lock(&w->mutex);
+	while (!w->closing || w->busy || w->head) {
+		int64_t now = time_monotonic_ns(), due = rest_due(w);
+		if (w->busy)
+			sleep_until(w, due == INT64_MAX ? due : now + IDLE_SYNC_NS);
+		else if (due == 0 || (due <= now && !w->head))
+			work(c, NULL);
+		else if (w->head && w->head->low)
+			work(c, take_group(w));
+		else
+			sleep_until(w, due <= now ? now + IDLE_SYNC_NS : due);
 	}
+	pthread_mutex_unlock(&w->mutex);
 	return NULL;
 }
 
@@ -272,7 +334,7 @@ static int start_thread(struct catalog *c)
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int error = pthread_create(&c->writer.thread, NULL, writer_main, c);
+	int error = pthread_create(&c->writer.thread, NULL, rest_main, c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	c->writer.started = !error;
 	if (!error)
@@ -280,14 +342,22 @@ static int start_thread(struct catalog *c)
 	return -error;
 }
 
+/* ---- the door ---- */
+
+/* w->mutex is held. Is it this thread that everybody would wait for? */
+static bool is_own(const struct writer *w)
+{
+	pthread_t self = pthread_self();
+	return (w->busy && pthread_equal(self, w->owner)) || (w->store_locked && pthread_equal(self, w->store_locker));
+}
+
 /* w->mutex is held. */
 static int enqueue(struct catalog *c, struct writer_job *job)
 {
 	struct writer *w = &c->writer;
-	pthread_t self = pthread_self();
 	if (w->closing)
 		return -ESHUTDOWN;
-	if ((w->started && pthread_equal(self, w->thread)) || (w->store_locked && pthread_equal(self, w->store_locker)))
+	if (is_own(w))
 		return -EDEADLK;
 	int error = w->started ? 0 : start_thread(c);
 	if (error)
@@ -295,19 +365,32 @@ static int enqueue(struct catalog *c, struct writer_job *job)
 	*w->tail = job;
 	w->tail = &job->next;
 	w->n_queued++;
-	pthread_cond_signal(&w->wake);
+	if (job->low && !w->busy)
+		pthread_cond_signal(&w->wake);
 	return 0;
+}
+
+/* w->mutex is held. A checkpoint that is due goes first, else it might never be made. */
+static bool may_lead(const struct writer *w, const struct writer_job *job)
+{
+	return !w->busy && !job->low && w->waiting_pages < CHECKPOINT_PAGES;
 }
 
 static int submit(struct catalog *c, struct writer_job *job)
 {
-	pthread_cond_init(&job->answered, NULL);
-	pthread_mutex_lock(&c->writer.mutex);
+	struct writer *w = &c->writer;
+	job->low = getpriority(PRIO_PROCESS, 0) > w->nice;
+	pthread_cond_init(&job->turn, NULL);
+	pthread_mutex_lock(&w->mutex);
 	int result = enqueue(c, job);
-	while (!result && !job->done)
-		pthread_cond_wait(&job->answered, &c->writer.mutex);
-	pthread_mutex_unlock(&c->writer.mutex);
-	pthread_cond_destroy(&job->answered);
+	while (!result && !job->done) {
+		if (may_lead(w, job))
+			work(c, take_group(w));
+		else
+			pthread_cond_wait(&job->turn, &w->mutex);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	pthread_cond_destroy(&job->turn);
 	return result ? result : job->result;
 }
 
@@ -331,8 +414,7 @@ int catalog_locked(struct catalog *c, int (*fn)(void *arg), void *arg)
 	if (c->read_only)
 		return -EROFS;
 	pthread_mutex_lock(&w->mutex);
-	bool own = (w->started && pthread_equal(pthread_self(), w->thread))
-		|| (w->store_locked && pthread_equal(pthread_self(), w->store_locker));
+	bool own = is_own(w);
 	pthread_mutex_unlock(&w->mutex);
 	int error = own ? -EDEADLK : store_lock(c, true);
 	if (error)

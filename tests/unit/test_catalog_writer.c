@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -107,6 +108,54 @@ static void test_64_threads_mint_64_numbers(void **state)
 		seen[mints[i].number] = true;
 	}
 	assert_int_equal(env_sql_int(e, "SELECT count(*) FROM versions"), 64);
+}
+
+/* ---- whose thread runs a job ---- */
+
+struct where { struct env *e; bool low; pthread_t ran_on; int priority; int result; };
+
+static int note_where(struct catalog_conn *conn, void *arg)
+{
+	struct where *w = arg;
+	(void)conn;
+	w->ran_on = pthread_self();
+	w->priority = getpriority(PRIO_PROCESS, 0);
+	return 0;
+}
+
+static void *where_thread(void *arg)
+{
+	struct where *w = arg;
+	if (w->low)
+		setpriority(PRIO_PROCESS, 0, 19); /* of this thread */
+	w->result = catalog_write(w->e->c, false, note_where, w);
+	return NULL;
+}
+
+static void run_where(struct where *w)
+{
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, where_thread, w), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(w->result, 0);
+}
+
+static void test_a_write_alone_runs_where_it_was_asked_for(void **state)
+{
+	struct where w = {.e = *state};
+	assert_int_equal(catalog_write(w.e->c, false, note_where, &w), 0);
+	assert_true(pthread_equal(w.ran_on, pthread_self()));
+}
+
+/* Others would have to wait for a thread that gets no processor. */
+static void test_a_thread_of_low_priority_writes_at_the_usual_one(void **state)
+{
+	struct where first = {.e = *state}, low = {.e = *state, .low = true};
+	if (getpriority(PRIO_PROCESS, 0) >= 19)
+		skip(); /* the whole program has it */
+	run_where(&first);
+	run_where(&low);
+	assert_int_equal(low.priority, getpriority(PRIO_PROCESS, 0));
 }
 
 /* ---- groups: a first job holds the writer until all the others wait ---- */
@@ -583,6 +632,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, env_setup, env_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_64_threads_mint_64_numbers),
+		T(test_a_write_alone_runs_where_it_was_asked_for),
+		T(test_a_thread_of_low_priority_writes_at_the_usual_one),
 		T(test_writes_that_wait_go_in_one_transaction_with_one_sync),
 		T(test_a_failed_job_is_undone_and_its_neighbours_are_not),
 		T(test_a_job_that_loses_the_transaction_fails_alone_and_the_others_run_again),
