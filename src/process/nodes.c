@@ -11,12 +11,6 @@
 
 #define RESULT_MAX (1u << 20)
 
-struct execution {
-	struct plan *pl;
-	unsigned failed;
-	int error; /* of ours, no node's: stops everything */
-};
-
 static const struct process_node *node_of(const struct plan *pl, const struct step *s) { return &pl->p.spec.nodes[s->c.place]; }
 
 /* ---- starting ---- */
@@ -47,16 +41,6 @@ static int make_task(struct plan *pl, struct step *s, struct task **ret)
 	snprintf(result, sizeof result, "%s/%s.json", results, s->c.name);
 	snprintf(name, sizeof name, "node-%s", s->c.name);
 	return plan_task(pl, name, &node_of(pl, s)->run, node_of(pl, s)->timeout_s, values, s, ret);
-}
-
-static int fail_node(struct execution *x, struct step *s, const char *why)
-{
-	s->c.state = CATALOG_STEP_FAILED;
-	s->c.ended_ns = time_now_ns();
-	if (x->failed++ == 0)
-		fault_set(x->pl->f, EINVAL, "the node '%s' failed: %s", s->c.name, why);
-	int rc = plan_set_text(&s->c.reason, why);
-	return rc == 0 ? plan_record(x->pl, s) : rc;
 }
 
 static int skip_node(struct execution *x, struct step *s)
@@ -132,11 +116,11 @@ static int take_result(struct execution *x, struct step *s)
 	struct fault f = FAULT_INIT;
 	int rc = read_result(x->pl, s, &s->c.result, why);
 	if (rc == -EINVAL)
-		return fail_node(x, s, why);
+		return execution_fail(x, s, why);
 	if (rc < 0)
 		return rc;
 	if (process_score(s->c.result, strlen(s->c.result), node_of(x->pl, s)->score, &s->c.score, &f) < 0)
-		return fail_node(x, s, f.text);
+		return execution_fail(x, s, f.text);
 	s->c.state = CATALOG_STEP_DONE;
 	s->c.ended_ns = time_now_ns();
 	return plan_record(x->pl, s);
@@ -154,15 +138,12 @@ static int node_ended(struct task *t, void *arg)
 	task_free(t);
 	if (rc < 0)
 		return rc;
-	return failed ? fail_node(x, s, why) : take_result(x, s);
+	return failed ? execution_fail(x, s, why) : take_result(x, s);
 }
 
 int nodes_execute(struct plan *pl)
 {
 	struct execution x = {.pl = pl};
 	const struct task_source source = {next_node, node_ended, &x};
-	int rc = tasks_run(&source, pl->o->jobs);
-	if (rc == 0)
-		rc = x.error;
-	return rc == 0 && x.failed ? -EINVAL : rc;
+	return execution_run(&x, &source);
 }

@@ -236,3 +236,24 @@ int plan_task(const struct plan *pl, const char *name, const struct process_list
 	*ret = t;
 	return 0;
 }
+
+/* ---- steps as tasks ---- */
+
+int execution_fail(struct execution *x, struct step *s, const char *why)
+{
+	bool node = s->c.kind == CATALOG_STEP_NODE;
+	s->c.state = CATALOG_STEP_FAILED;
+	s->c.ended_ns = time_now_ns();
+	if (x->failed++ == 0)
+		fault_set(x->pl->f, EINVAL, "%s%s%s failed: %s", node ? "the node '" : "the training of ", s->c.name, node ? "'" : "", why);
+	int rc = plan_set_text(&s->c.reason, why);
+	return rc == 0 ? plan_record(x->pl, s) : rc;
+}
+
+int execution_run(struct execution *x, const struct task_source *source)
+{
+	int rc = tasks_run(source, x->pl->o->jobs);
+	if (rc == 0)
+		rc = x->error;
+	return rc == 0 && x->failed ? -EINVAL : rc;
+}

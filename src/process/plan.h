@@ -54,6 +54,15 @@ int nodes_execute(struct plan *pl);
 int trainings_execute(struct plan *pl);
 bool training_adopted(const struct step *t);
 
+/* Steps that are carried out as tasks. */
+struct execution {
+	struct plan *pl;
+	unsigned failed;
+	int error; /* of ours, no step's: stops everything */
+};
+int execution_fail(struct execution *x, struct step *s, const char *why); /* the step failed: on record; plan's fault names the first */
+int execution_run(struct execution *x, const struct task_source *source); /* -EINVAL: a step failed */
+
 /* Makes a task of a command, in a scratch directory of its own. values: by placeholder, NULL where it has none. */
 int plan_task(const struct plan *pl, const char *name, const struct process_list *words, unsigned timeout_s, const char *const values[PLACES], void *owner, struct task **ret);
 

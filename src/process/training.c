@@ -14,25 +14,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-struct execution {
-	struct plan *pl;
-	unsigned failed;
-	int error; /* of ours: stops everything */
-};
-
 static const struct process_training *training_of(const struct plan *pl, const struct step *s) { return process_spec_training(&pl->p.spec, s->c.name); }
 
 bool training_adopted(const struct step *t) { return t->c.state == CATALOG_STEP_DONE; }
-
-static int fail_training(struct execution *x, struct step *s, const char *why)
-{
-	s->c.state = CATALOG_STEP_FAILED;
-	s->c.ended_ns = time_now_ns();
-	if (x->failed++ == 0)
-		fault_set(x->pl->f, EINVAL, "the training of %s failed: %s", s->c.name, why);
-	int rc = plan_set_text(&s->c.reason, why);
-	return rc == 0 ? plan_record(x->pl, s) : rc;
-}
 
 /* ---- the drive ---- */
 
@@ -216,7 +200,7 @@ static struct task *next_training(void *arg)
 			continue;
 		int rc = mint(pl, s, &draft, why);
 		if (rc == -EINVAL) {
-			x->error = fail_training(x, s, why);
+			x->error = execution_fail(x, s, why);
 			continue;
 		}
 		s->c.state = CATALOG_STEP_RUNNING;
@@ -259,7 +243,7 @@ static int training_ended(struct task *t, void *arg)
 	if (rc < 0 && rc != -EINVAL)
 		return rc;
 	give_up(x->pl, &draft);
-	return fail_training(x, s, why);
+	return execution_fail(x, s, why);
 }
 
 /* What an earlier try left: a version that it committed counts, a draft does not, nor one that was retired since. */
@@ -286,9 +270,5 @@ int trainings_execute(struct plan *pl)
 	int rc = 0;
 	for (unsigned i = 0; i < pl->n_trainings && rc == 0; i++)
 		rc = take_up(&x, &pl->trainings[i]);
-	if (rc == 0)
-		rc = tasks_run(&source, pl->o->jobs);
-	if (rc == 0)
-		rc = x.error;
-	return rc == 0 && x.failed ? -EINVAL : rc;
+	return rc < 0 ? rc : execution_run(&x, &source);
 }
