@@ -268,7 +268,7 @@ int catalog_evaluation_list(struct catalog_conn *conn, int64_t version_id, catal
 /* ---- processes: their runs and updates, and what their nodes are bound to ---- */
 enum catalog_process_kind { CATALOG_PROCESS_RUN, CATALOG_PROCESS_UPDATE };
 enum catalog_process_state { CATALOG_PROCESS_RUNNING, CATALOG_PROCESS_DONE, CATALOG_PROCESS_REFUSED, CATALOG_PROCESS_FAILED, CATALOG_PROCESS_ENDED /* interrupted */,
-	CATALOG_PROCESS_OPEN /* its nodes are run one by one, from outside */ };
+	CATALOG_PROCESS_OPEN /* its nodes are run one by one, from outside */, CATALOG_PROCESS_SUPERSEDED /* not ended, and a newer run was associated: it never will be */ };
 struct catalog_process_run { /* texts borrowed when added; owned when got (catalog_process_run_release) */
 	int64_t id, process_id, version_id;
 	enum catalog_process_kind kind;
@@ -306,6 +306,9 @@ int catalog_process_need_list(struct catalog_conn *conn, int64_t version_id, int
 typedef int catalog_process_step_fn(const struct catalog_process_step *s, void *arg);
 int catalog_process_step_list(struct catalog_conn *conn, int64_t run_id, catalog_process_step_fn *fn, void *arg); /* trainings, then nodes, by place */
 void catalog_process_step_release(struct catalog_process_step *s);
+/* The updates before a run that were interrupted become SUPERSEDED, with this reason. */
+int catalog_process_supersede(struct catalog_conn *conn, int64_t process_id, int64_t run_id, int64_t at_ns, const char *reason);
+int catalog_process_bound_by(struct catalog_conn *conn, int64_t process_id, int64_t *ret_run_id); /* the newest run that it is associated by; 0: none */
 int catalog_process_bindings_clear(struct catalog_conn *conn, int64_t process_id);
 int catalog_process_binding_put(struct catalog_conn *conn, int64_t process_id, const struct catalog_process_binding *b);
 typedef int catalog_process_binding_fn(const struct catalog_process_binding *b, void *arg); /* borrowed */

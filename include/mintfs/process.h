@@ -32,7 +32,8 @@ struct process_update {
 	bool dry_run;        /* what would be done is told to on_step, and nothing is done */
 };
 /* Trains the models associated with a changed dataset, adopts those that meet their conditions, runs what depends on either, and moves associations and aliases if the whole
- * meets its condition. An update that was interrupted is taken up again, without training twice. *ret_run_id 0: there is nothing to do.
+ * meets its condition. An update that was interrupted is taken up again, without training twice,
+ * unless a newer run or update was associated since: then a new one begins, which takes over what that one trained in just the same way. *ret_run_id 0: there is nothing to do.
  * 0 also where it was refused by its conditions: the record tells (state REFUSED). -EINVAL with a sentence: a command failed. */
 int process_update(const struct process_options *o, const char *name, const struct process_update *u, int64_t *ret_run_id, struct fault *f);
 

@@ -233,7 +233,8 @@ int registry_process_lock(struct registry *r, const struct catalog_model *proces
 /* Records the beginning with all its steps, durably; sets run->id. Until its end what they name is not retired but by force; VERDICT_BAD_PROCESS: one of them is retired already. */
 int registry_process_begin(struct registry *r, struct catalog_process_run *run, const struct catalog_process_step *steps, size_t n, struct fault *f);
 int registry_process_step(struct registry *r, int64_t run_id, const struct catalog_process_step *s, struct fault *f); /* records a step as it is now */
-/* Records the end, durably, in one transaction: with it the associations and the aliases move, or nothing does. */
+/* Records the end, durably, in one transaction: with it the associations and the aliases move, or nothing does. Updates before it that were interrupted become SUPERSEDED with it.
+ * VERDICT_BAD_PROCESS: a version was retired meanwhile, and nothing is recorded; or a newer run was associated meanwhile, and this one is recorded as SUPERSEDED. */
 struct registry_process_end {
 	const struct catalog_process_run *run; /* state, sum, reason */
 	const struct catalog_process_binding *bindings; /* of all nodes; only where the run's state is DONE */

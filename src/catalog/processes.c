@@ -217,7 +217,31 @@ int catalog_process_need_list(struct catalog_conn *conn, int64_t version_id, int
 	return r;
 }
 
+/* kind 1: CATALOG_PROCESS_UPDATE; states 0, 4 and 6: _RUNNING, _ENDED, _SUPERSEDED. The caller holds the process's lock, so what is on record as running is not. */
+int catalog_process_supersede(struct catalog_conn *conn, int64_t process_id, int64_t run_id, int64_t at_ns, const char *reason)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "UPDATE process_runs SET state = 6, reason = ?, ended_ns = CASE WHEN ended_ns = 0 THEN ? ELSE ended_ns END"
+		" WHERE process_id = ? AND id < ? AND kind = 1 AND state IN (0, 4)", &st);
+	if (error)
+		return error;
+	sql_bind_text(st, reason);
+	sql_bind_int(st, at_ns);
+	sql_bind_int(st, process_id);
+	sql_bind_int(st, run_id);
+	return sql_finish(st);
+}
+
 /* ---- bindings ---- */
+
+int catalog_process_bound_by(struct catalog_conn *conn, int64_t process_id, int64_t *ret_run_id)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_find(conn->db, "SELECT coalesce(max(run_id), 0) FROM process_bindings WHERE process_id = ?", process_id, &st);
+	if (!error)
+		*ret_run_id = sql_int(st, 0);
+	return error;
+}
 
 int catalog_process_bindings_clear(struct catalog_conn *conn, int64_t process_id)
 {

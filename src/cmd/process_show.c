@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const run_states[] = {"running", "done", "refused", "failed", "interrupted", "open"};
+static const char *const run_states[] = {"running", "done", "refused", "failed", "interrupted", "open", "superseded"};
 static const char *const step_states[] = {"waiting", "running", "done", "failed", "kept", "not adopted", "skipped"};
 
 static const char *run_state(const struct catalog_process_run *r) { return (unsigned)r->state < ARRAY_SIZE(run_states) ? run_states[r->state] : "?"; }

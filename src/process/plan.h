@@ -52,6 +52,10 @@ int plan_put_result(const struct plan *pl, const struct step *node);
 int nodes_execute(struct plan *pl);
 /* Carries out all planned trainings: mint, train, commit, conditions. -EINVAL: a command failed. A model that does not meet its conditions is no failure. */
 int trainings_execute(struct plan *pl);
+/* Of updates that were superseded: drafts of dead trainings are given up; a planned training takes over the version that one of them committed, if it was made by the same version of
+ * the process, from the same data, to replace the same model. Before plan_begin. */
+int superseded_take_over(struct plan *pl);
+int training_give_up(const struct plan *pl, const struct catalog_version *draft);
 bool training_adopted(const struct step *t);
 
 /* Steps that are carried out as tasks. */

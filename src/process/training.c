@@ -59,7 +59,7 @@ static int mint(const struct plan *pl, const struct step *s, struct catalog_vers
 	return 0;
 }
 
-static int give_up(const struct plan *pl, const struct catalog_version *v)
+int training_give_up(const struct plan *pl, const struct catalog_version *v)
 {
 	char path[PATH_MAX];
 	int rc = plan_version_path(pl, v, path, sizeof path);
@@ -242,7 +242,7 @@ static int training_ended(struct task *t, void *arg)
 		return take_in(x, s);
 	if (rc < 0 && rc != -EINVAL)
 		return rc;
-	give_up(x->pl, &draft);
+	training_give_up(x->pl, &draft);
 	return execution_fail(x, s, why);
 }
 
@@ -257,7 +257,7 @@ static int take_up(struct execution *x, struct step *s)
 	if (rc == 0 && v.state == CATALOG_COMMITTED)
 		return judged ? 0 : take_in(x, s);
 	if (rc == 0 && v.state == CATALOG_DRAFT)
-		give_up(x->pl, &v);
+		training_give_up(x->pl, &v);
 	s->c.state = CATALOG_STEP_WAITING;
 	s->c.model_id = 0;
 	return rc == -ENOENT ? 0 : rc;

@@ -301,9 +301,12 @@ static int execute(struct update *up)
 
 struct unfinished { int64_t id, version_id; };
 
+/* What is newer than the associations of now: an older one would lead back. */
 static int newest_update(const struct catalog_process_run *r, void *arg)
 {
 	struct unfinished *u = arg;
+	if (r->state == CATALOG_PROCESS_DONE)
+		return 1;
 	if (r->kind != CATALOG_PROCESS_UPDATE)
 		return 0;
 	if (r->state == CATALOG_PROCESS_RUNNING || r->state == CATALOG_PROCESS_ENDED)
@@ -387,12 +390,14 @@ static int begin(struct update *up, int64_t *ret_run_id)
 	int rc = read_filter(up);
 	for (unsigned i = 0; i < pl->n_nodes && rc == 0; i++)
 		rc = look_for_change(up, &pl->nodes[i]);
-	if (rc < 0 || !anything_changed(pl))
+	bool changed = rc == 0 && anything_changed(pl);
+	if (changed)
+		rc = plan_trainings(pl);
+	if (rc == 0 && !up->u->dry_run)
+		rc = superseded_take_over(pl);
+	if (rc < 0 || !changed)
 		return rc;
-	rc = plan_trainings(pl);
 	plan_nodes(up, false);
-	if (rc < 0)
-		return rc;
 	if (up->u->dry_run) {
 		show(up);
 		return 0;

@@ -292,6 +292,7 @@ struct finish_job {
 	char author[64];
 	int64_t process_id;
 	struct catalog_version gone; /* what was retired meanwhile; id 0: nothing */
+	int64_t newer;               /* the run that was associated meanwhile; 0: none */
 };
 
 static int move_aliases(struct catalog_conn *conn, const struct finish_job *j)
@@ -317,21 +318,45 @@ static int check_bound(struct catalog_conn *conn, struct finish_job *j, const st
 	return rc < 0 ? rc : find_gone(conn, b->model_id, &j->gone);
 }
 
+static int associate(struct catalog_conn *conn, struct finish_job *j)
+{
+	const struct registry_process_end *e = j->e;
+	char reason[96];
+	int rc = catalog_process_bindings_clear(conn, j->process_id);
+	for (size_t i = 0; i < e->n_bindings && rc == 0; i++)
+		if ((rc = check_bound(conn, j, &e->bindings[i])) == 0)
+			rc = catalog_process_binding_put(conn, j->process_id, &e->bindings[i]);
+	if (rc == 0)
+		rc = move_aliases(conn, j);
+	snprintf(reason, sizeof reason, "it was interrupted, and %s %lld was associated after it", e->run->kind == CATALOG_PROCESS_RUN ? "run" : "update", (long long)e->run->id);
+	return rc < 0 ? rc : catalog_process_supersede(conn, j->process_id, e->run->id, time_now_ns(), reason);
+}
+
+/* What began before the run that is associated now was chosen before it: it would lead back. */
+static int end_superseded(struct catalog_conn *conn, const struct finish_job *j)
+{
+	char reason[96];
+	struct catalog_process_run run = *j->e->run;
+	snprintf(reason, sizeof reason, "run or update %lld, which is newer, was associated before its end", (long long)j->newer);
+	run.state = CATALOG_PROCESS_SUPERSEDED;
+	run.reason = reason;
+	return catalog_process_run_end(conn, &run);
+}
+
 static int finish_write(struct catalog_conn *conn, void *arg)
 {
 	struct finish_job *j = arg;
-	const struct registry_process_end *e = j->e;
-	int rc = 0;
-	if (e->run->state == CATALOG_PROCESS_DONE) {
-		rc = catalog_process_bindings_clear(conn, j->process_id);
-		for (size_t i = 0; i < e->n_bindings && rc == 0; i++)
-			if ((rc = check_bound(conn, j, &e->bindings[i])) == 0)
-				rc = catalog_process_binding_put(conn, j->process_id, &e->bindings[i]);
-		if (rc == 0)
-			rc = move_aliases(conn, j);
-	}
+	const struct catalog_process_run *run = j->e->run;
+	bool done = run->state == CATALOG_PROCESS_DONE;
+	int rc = done ? catalog_process_bound_by(conn, j->process_id, &j->newer) : 0;
+	if (j->newer <= run->id)
+		j->newer = 0;
+	if (rc == 0 && j->newer)
+		return end_superseded(conn, j);
+	if (rc == 0 && done)
+		rc = associate(conn, j);
 	if (rc == 0)
-		rc = catalog_process_run_end(conn, e->run);
+		rc = catalog_process_run_end(conn, run);
 	sys_crash_point("process.in-transaction");
 	return rc;
 }
@@ -348,5 +373,7 @@ int registry_process_finish(struct registry *r, const struct registry_actor *who
 		version_label(r, j.gone.model_id, j.gone.number, label);
 		return refuse(f, VERDICT_BAD_PROCESS, "%s, which was used, is %s meanwhile: the associations stay as they were", label, catalog_state_name(j.gone.state));
 	}
+	if (rc == 0 && j.newer)
+		return refuse(f, VERDICT_BAD_PROCESS, "run or update %lld, which is newer, was associated meanwhile: this one is superseded", (long long)j.newer);
 	return rc < 0 ? refuse_system(f, rc, "the end of the run cannot be recorded: the associations stay as they were") : 0;
 }

@@ -35,6 +35,10 @@ def both(results, out):
 def hang(mark, draft):
     open(mark, "w").close()
     time.sleep(600)
+def once(mark, data, draft):
+    if not os.path.exists(mark):
+        hang(mark, draft)
+    train(data, draft)
 globals()[sys.argv[1]](*sys.argv[2:])
 '''
 A, B = "product/a_all/m", "product/b_all/m"
@@ -359,6 +363,90 @@ def test_an_interrupted_update_whose_process_was_retired_is_given_up_and_the_nex
     newest, given_up, first = world.call("history", "p", "--json").json
     assert (newest["state"], given_up["state"], first["state"]) == ("done", "failed", "done")
     assert "v1 of process/p, with which it began, is retired" in given_up["reason"]
+
+
+def versions(world, model=A):
+    return sorted(p.name for p in world.drive.path(model).iterdir() if p.name[0] == "v")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_update_that_is_older_than_a_run_is_superseded_and_never_adopted(world, place, how):
+    interrupted(world, place, how)
+    world.data(7)
+    assert world.call("run", "p").code == 0
+    bound = world.bound()
+    assert bound["one"][:2] == ("dataset/d/v3", A + "/v2")
+    run, update, _ = world.call("history", "p", "--json").json
+    assert (run["state"], update["state"]) == ("done", "superseded")
+    assert update["reason"] == "it was interrupted, and run 3 was associated after it"
+    done = world.call("update", "p")
+    assert done.code == 0 and "nothing to do" in done.out
+    assert world.bound() == bound
+    assert not [v for v in call("log", B, "--store", world.store, "--json", "--all").json if v["state"] == "draft"]  # of the training that hung
+    assert "superseded" in world.call("report", "p", "2").out
+
+
+def test_an_interrupted_update_goes_on_though_a_later_run_failed(world, place):
+    _, _, mark = interrupted(world, place, signal.SIGKILL)
+    world.define(process(nodes=[node("one", A, 1, run=["/no/such/program", "{result}"])]))
+    assert world.call("run", "p").code == 1
+    mark.unlink()
+    update = subprocess.Popen([BIN, "process", "update", "p", "--store", world.store], stdout=subprocess.DEVNULL)
+    assert wait_for(mark.exists)
+    update.terminate()
+    assert update.wait() == 1
+    assert versions(world) == ["v1", "v2"]
+    assert [r["kind"] for r in world.call("history", "p", "--json").json] == ["run", "update", "run"]
+
+
+def test_what_a_superseded_update_trained_on_the_same_data_is_taken_over(world, place):
+    """Datasets and models are chosen by alias, so that a run can lead back to what was before."""
+    mark = place / "hangs"
+    data, models = {"name": "dataset/d", "where": ["alias = stable"]}, [{"name": m, "where": ["alias = used"]} for m in (A, B)]
+    train = {"train": tool("train", "{dataset}", "{draft}")}
+    world.define(process(nodes=[node("one", models[0], 0.5, dataset=data), node("two", models[1], 0.5, dataset=data)],
+                         models={A: train, B: {"train": tool("once", str(mark), "{dataset}", "{draft}")}}, accept={}))
+
+    def stable(version):
+        assert call("alias", world.drive.path("dataset/d"), "stable", version).code == 0
+    stable("v1")
+    for m in (A, B):
+        assert call("alias", world.drive.path(m), "used", "v1").code == 0
+    assert world.call("run", "p").code == 0
+    world.data(3)
+    stable("v2")
+    update = subprocess.Popen([BIN, "process", "update", "p", "--store", world.store], stdout=subprocess.DEVNULL)
+    assert wait_for(mark.exists)
+    update.kill()
+    update.wait()
+    stable("v1")
+    assert world.call("run", "p").code == 0
+    assert world.bound()["one"][:2] == ("dataset/d/v1", A + "/v1")
+    stable("v2")
+    done = world.call("update", "p")
+    assert done.code == 0, done.err
+    assert versions(world) == ["v1", "v2"]  # trained once
+    assert world.bound()["one"][:2] == ("dataset/d/v2", A + "/v2") and world.bound()["two"][0] == "dataset/d/v2"
+    assert [r["state"] for r in world.call("history", "p", "--json").json] == ["done", "done", "superseded", "done"]
+    # other data, another training
+    world.data(4)
+    stable("v3")
+    assert world.call("update", "p").code == 0
+    assert versions(world) == ["v1", "v2", "v3"]
+
+
+def test_a_run_of_a_scheduler_that_ends_after_a_newer_one_does_not_lead_back(world):
+    world.define(process(models={}, accept={}))
+    slow = world.call("begin", "p").out.strip()
+    for name in ("one", "two", "both"):
+        assert world.call("node", "p", name, "--run", slow).code == 0
+    world.data(3)
+    assert world.call("run", "p").code == 0
+    bound = world.bound()
+    one_sentence(world.call("end", "p", "--run", slow), 1, "run or update 2, which is newer, was associated meanwhile")
+    assert world.bound() == bound and bound["one"][0] == "dataset/d/v2"
+    assert [r["state"] for r in world.call("history", "p", "--json").json] == ["done", "superseded"]
+    one_sentence(world.call("end", "p", "--run", slow), 1, "has ended")
 
 
 POINTS = ["process.begin", "process.begun", *(f"process.step-recorded:{n}" for n in range(1, 8)), "process.finish", "process.in-transaction", "process.finished"]
