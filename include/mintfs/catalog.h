@@ -262,6 +262,7 @@ int catalog_event_last(struct catalog_conn *conn, int64_t *ret_id); /* 0: none y
 /* ---- evaluations: results of a version on a dataset, found after its commit ---- */
 struct catalog_evaluation { int64_t id, version_id, dataset_id /* a version of a dataset */, at_ns; uid_t uid; const char *author, *metrics /* a compact JSON object */; };
 int catalog_evaluation_add(struct catalog_conn *conn, const struct catalog_evaluation *e, int64_t *ret_id);
+int catalog_evaluation_add_once(struct catalog_conn *conn, const struct catalog_evaluation *e); /* unless there is one of that version, dataset, time and metrics */
 typedef int catalog_evaluation_fn(const struct catalog_evaluation *e, void *arg); /* borrowed */
 int catalog_evaluation_list(struct catalog_conn *conn, int64_t version_id, catalog_evaluation_fn *fn, void *arg); /* of a version, or on a version of a dataset; oldest first */
 
@@ -351,6 +352,29 @@ typedef int catalog_stale_fn(const struct catalog_stale *s, void *arg);
 int catalog_stale_list(struct catalog_conn *conn, const char *prefix, bool all, catalog_stale_fn *fn, void *arg);
 typedef int catalog_unknown_fn(const char *text, const char *reason, void *arg);
 int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, catalog_unknown_fn *fn, void *arg);
+int catalog_lineage_known(struct catalog_conn *conn, int64_t version_id, bool *ret); /* is anything known that it was made from, here, elsewhere or unknown? */
+
+/* ---- versions elsewhere: inputs and datasets of versions that came in, which this store does not have ---- */
+struct catalog_elsewhere {
+	int64_t id;
+	const char *model; /* path, as its own store names it; borrowed */
+	uint32_t number;   /* there */
+	bool has_digest;
+	struct blob_id digest; /* of its tree: by this it is found again */
+};
+int catalog_elsewhere_note(struct catalog_conn *conn, const struct catalog_elsewhere *e, int64_t *ret_id); /* the row with that name and digest, made if there is none; id is not looked at */
+int catalog_elsewhere_input_add(struct catalog_conn *conn, int64_t version_id, int64_t elsewhere_id, enum catalog_how how); /* as catalog_input_add */
+int catalog_elsewhere_evaluation_add(struct catalog_conn *conn, const struct catalog_evaluation *e); /* dataset_id: the id of a row here; an equal one is not added again */
+typedef int catalog_elsewhere_input_fn(const struct catalog_elsewhere *e, enum catalog_how how, void *arg);
+int catalog_elsewhere_input_list(struct catalog_conn *conn, int64_t version_id, catalog_elsewhere_input_fn *fn, void *arg);
+typedef int catalog_elsewhere_evaluation_fn(const struct catalog_elsewhere *e, const struct catalog_evaluation *x, void *arg); /* all borrowed */
+int catalog_elsewhere_evaluation_list(struct catalog_conn *conn, int64_t version_id, catalog_elsewhere_evaluation_fn *fn, void *arg); /* oldest first */
+int catalog_elsewhere_known(struct catalog_conn *conn, const char *model, uint32_t first, uint32_t last, bool *ret); /* is there an input elsewhere of that name and a number in the range? */
+/* The committed or retired version with e's digest: that of its name and number if there is one, else one of its model, else the committed one that is here longest. dataset: a version of a
+ * dataset. Never `except` (0: none). -ENOENT. */
+int catalog_version_find_digest(struct catalog_conn *conn, const struct catalog_elsewhere *e, bool dataset, int64_t except, int64_t *ret_id);
+/* A version with that digest has come: what refers to one elsewhere with the digest now refers to the one that is here. */
+int catalog_elsewhere_join(struct catalog_conn *conn, const struct blob_id *digest);
 /* ---- keeping.c: versions out of use, contents that are not there, and what refers to a content ---- */
 /* Committed to RETIRED (else -ESTALE), with who, when and why. The rows of its entries stay: they tell what it held. message may be NULL. */
 int catalog_version_retire(struct catalog_conn *conn, int64_t id, int64_t at_ns, uid_t uid, const char *author, const char *message);
@@ -482,7 +506,8 @@ enum catalog_field {
 	CATALOG_FIELD_FACT, /* name: "labels.rows", "metrics.rmse", "params.lr", "maintainer", "source" */
 	CATALOG_FIELD_AUTHOR, CATALOG_FIELD_CREATED, CATALOG_FIELD_SIZE, CATALOG_FIELD_FILES, CATALOG_FIELD_VERSION, CATALOG_FIELD_MODEL, CATALOG_FIELD_TYPE,
 	CATALOG_FIELD_MESSAGE, CATALOG_FIELD_DESCRIPTION, CATALOG_FIELD_RUN, CATALOG_FIELD_GIT, CATALOG_FIELD_ALIAS /* latest and best too */, CATALOG_FIELD_DIGEST,
-	CATALOG_FIELD_INPUT /* id: of a version */, CATALOG_FIELD_INPUT_MODEL /* id: of a model */
+	CATALOG_FIELD_INPUT /* id: of a version */, CATALOG_FIELD_INPUT_MODEL /* id: of a model */,
+	CATALOG_FIELD_INPUT_ELSEWHERE /* text: a model; lo_ns to hi_ns: numbers of it, included */
 };
 enum catalog_op { CATALOG_EQ, CATALOG_NE, CATALOG_LT, CATALOG_LE, CATALOG_GT, CATALOG_GE, CATALOG_MATCH /* glob */ };
 struct catalog_condition {
@@ -491,7 +516,7 @@ struct catalog_condition {
 	char name[CATALOG_NAME_MAX], text[CATALOG_FACT_TEXT_MAX + 1];
 	bool is_number;       /* then number counts; for = and != of facts, text too */
 	double number;
-	int64_t lo_ns, hi_ns; /* CREATED: the time named, from lo to before hi; > is after all of it */
+	int64_t lo_ns, hi_ns; /* INPUT_ELSEWHERE: numbers; CREATED: the time named, from lo to before hi; > is after all of it */
 	int64_t id;
 	struct blob_id digest_lo, digest_hi;
 };

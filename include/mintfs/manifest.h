@@ -39,7 +39,6 @@ struct manifest_version {
 	gid_t gid;
 	char *author, *message;
 	char *metrics; /* JSON object */
-	char *lineage; /* JSON, or NULL */
 	bool has_run;
 	struct manifest_run run;
 };
@@ -56,7 +55,13 @@ struct manifest_entry {
 	int64_t mtime_ns;
 };
 
-/* ---- writing: begin, then for each model: model, its aliases, then for each version: version, its entries; finish ---- */
+/* Lineage. A version is named by the path of its model, its number, and the digest of its tree (64 hex digits): as the store names it that the bundle comes from. */
+enum manifest_how { MANIFEST_OBSERVED = 1, MANIFEST_DECLARED, MANIFEST_BOTH };
+struct manifest_input { char *model; int64_t number; char *digest; enum manifest_how how; };
+struct manifest_unknown { char *text, *reason; }; /* declared as an input, but it names no version */
+struct manifest_evaluation { char *model; int64_t number; char *digest; int64_t at_ns; char *author, *metrics /* JSON object */; };
+
+/* ---- writing: begin, then for each model: model, its aliases, then for each version: version, its inputs, unknown inputs and evaluations, its entries; finish ---- */
 struct manifest_writer;
 typedef int manifest_out_fn(const void *data, size_t len, void *arg); /* 0 or -errno */
 int manifest_writer_new(manifest_out_fn *fn, void *arg, struct manifest_writer **ret);
@@ -66,12 +71,17 @@ int manifest_begin(struct manifest_writer *w, const char *program, const char *s
 int manifest_add_model(struct manifest_writer *w, const struct manifest_model *m);
 int manifest_add_alias(struct manifest_writer *w, const struct manifest_alias *a);
 int manifest_add_version(struct manifest_writer *w, const struct manifest_version *v);
+int manifest_add_input(struct manifest_writer *w, const struct manifest_input *i);
+int manifest_add_unknown(struct manifest_writer *w, const struct manifest_unknown *u);
+int manifest_add_evaluation(struct manifest_writer *w, const struct manifest_evaluation *e);
 int manifest_add_entry(struct manifest_writer *w, const struct manifest_entry *e);
 int manifest_finish(struct manifest_writer *w);
 
 /* ---- reading ---- */
-/* MODEL, ALIAS …, then for each version VERSION, ENTRY …, VERSION_END; MODEL_END; at last END. What was got of a model or version stands until its end item, included. */
-enum manifest_item { MANIFEST_END, MANIFEST_MODEL, MANIFEST_ALIAS, MANIFEST_VERSION, MANIFEST_ENTRY, MANIFEST_VERSION_END, MANIFEST_MODEL_END };
+/* MODEL, ALIAS …, then for each version VERSION, INPUT …, UNKNOWN …, EVALUATION …, ENTRY …, VERSION_END; MODEL_END; at last END. What was got of a model or version stands until its
+ * end item, included. */
+enum manifest_item { MANIFEST_END, MANIFEST_MODEL, MANIFEST_ALIAS, MANIFEST_VERSION, MANIFEST_INPUT, MANIFEST_UNKNOWN, MANIFEST_EVALUATION, MANIFEST_ENTRY, MANIFEST_VERSION_END,
+	MANIFEST_MODEL_END };
 struct manifest_reader;
 /* text is borrowed until the free, and may be a mapped file. */
 int manifest_reader_new(const char *text, size_t len, struct manifest_reader **ret);
@@ -83,6 +93,9 @@ int manifest_next(struct manifest_reader *r, enum manifest_item *ret, struct fau
 const struct manifest_model *manifest_model(const struct manifest_reader *r);
 const struct manifest_alias *manifest_alias(const struct manifest_reader *r);
 const struct manifest_version *manifest_version(const struct manifest_reader *r);
+const struct manifest_input *manifest_input(const struct manifest_reader *r);
+const struct manifest_unknown *manifest_unknown(const struct manifest_reader *r);
+const struct manifest_evaluation *manifest_evaluation(const struct manifest_reader *r);
 const struct manifest_entry *manifest_entry(const struct manifest_reader *r);
 
 #endif

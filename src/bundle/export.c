@@ -21,11 +21,13 @@
 /* ---- the manifest ---- */
 
 struct listing {
+	struct registry *r;
 	struct catalog_conn *conn;
 	struct manifest_writer *w;
 	const struct catalog_model *model;
 	struct bundle_totals *totals;
-	int64_t first_id; /* of the version's entries */
+	int64_t version_id; /* at hand */
+	int64_t first_id;   /* of its entries */
 	bool keep_numbers;
 	uint32_t only; /* aliases of this version only; 0: all */
 };
@@ -64,6 +66,88 @@ static int add_version_record(struct listing *l, const struct catalog_version *v
 	return manifest_add_version(l->w, &mv);
 }
 
+/* ---- what a version was made from, and what it was evaluated on: by the name and the digest of the other version, wherever that is ---- */
+
+static char *unconst(const char *text) { return (char *)(uintptr_t)text; }
+
+/* hex stays empty where there is no digest: of what was never committed. */
+static int digest_of(const struct listing *l, int64_t version_id, struct catalog_version *ret, char hex[BLOB_HEX_SIZE])
+{
+	struct blob_id digest;
+	hex[0] = '\0';
+	int rc = catalog_version_get(l->conn, version_id, ret);
+	if (rc < 0)
+		return rc;
+	rc = registry_version_digest(l->r, l->conn, ret, &digest);
+	if (rc == 0)
+		blob_id_hex(&digest, hex);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int add_input(const struct catalog_edge *e, void *arg)
+{
+	struct listing *l = arg;
+	struct catalog_version v;
+	char hex[BLOB_HEX_SIZE];
+	int rc = digest_of(l, e->version_id, &v, hex);
+	return rc < 0 ? rc : manifest_add_input(l->w, &(struct manifest_input){unconst(e->model), e->number, hex[0] ? hex : NULL, (enum manifest_how)e->how});
+}
+
+static int add_input_elsewhere(const struct catalog_elsewhere *e, enum catalog_how how, void *arg)
+{
+	struct listing *l = arg;
+	char hex[BLOB_HEX_SIZE];
+	blob_id_hex(&e->digest, hex);
+	return manifest_add_input(l->w, &(struct manifest_input){unconst(e->model), e->number, e->has_digest ? hex : NULL, (enum manifest_how)how});
+}
+
+static int add_unknown(const char *text, const char *reason, void *arg)
+{
+	struct listing *l = arg;
+	return manifest_add_unknown(l->w, &(struct manifest_unknown){unconst(text), unconst(reason)});
+}
+
+static int put_evaluation(struct listing *l, const char *model, uint32_t number, const char *hex, const struct catalog_evaluation *e)
+{
+	return manifest_add_evaluation(l->w, &(struct manifest_evaluation){unconst(model), number, hex[0] ? unconst(hex) : NULL, e->at_ns, unconst(e->author), unconst(e->metrics)});
+}
+
+static int add_evaluation(const struct catalog_evaluation *e, void *arg)
+{
+	struct listing *l = arg;
+	auto_free struct catalog_model *m = NULL;
+	struct catalog_version v;
+	char hex[BLOB_HEX_SIZE];
+	if (e->version_id != l->version_id) /* one of another version on this one: it goes with that */
+		return 0;
+	int rc = digest_of(l, e->dataset_id, &v, hex);
+	m = malloc(sizeof *m);
+	if (rc == 0)
+		rc = m ? catalog_model_get(l->conn, v.model_id, m) : -ENOMEM;
+	return rc < 0 ? rc : put_evaluation(l, m->path, v.number, hex, e);
+}
+
+static int add_evaluation_elsewhere(const struct catalog_elsewhere *e, const struct catalog_evaluation *x, void *arg)
+{
+	char hex[BLOB_HEX_SIZE] = "";
+	if (e->has_digest)
+		blob_id_hex(&e->digest, hex);
+	return put_evaluation(arg, e->model, e->number, hex, x);
+}
+
+static int add_lineage(struct listing *l, int64_t version_id)
+{
+	l->version_id = version_id;
+	int rc = catalog_lineage_list(l->conn, version_id, false, add_input, l);
+	if (rc == 0)
+		rc = catalog_elsewhere_input_list(l->conn, version_id, add_input_elsewhere, l);
+	if (rc == 0)
+		rc = catalog_input_unknown_list(l->conn, version_id, add_unknown, l);
+	if (rc == 0)
+		rc = catalog_evaluation_list(l->conn, version_id, add_evaluation, l);
+	return rc == 0 ? catalog_elsewhere_evaluation_list(l->conn, version_id, add_evaluation_elsewhere, l) : rc;
+}
+
 static int add_version(struct listing *l, const struct catalog_version *v, const struct catalog_version_text *text)
 {
 	struct catalog_run run;
@@ -76,6 +160,8 @@ static int add_version(struct listing *l, const struct catalog_version *v, const
 		catalog_run_release(&run);
 	l->first_id = v->first_child;
 	l->totals->versions++;
+	if (rc == 0)
+		rc = add_lineage(l, v->id);
 	return rc < 0 ? rc : catalog_file_list(l->conn, v->id, add_entry, l);
 }
 
@@ -177,7 +263,7 @@ static int write_manifest(struct registry *r, const struct bundle_export *what, 
 	int rc = manifest_writer_new(spool_out, out, &w);
 	if (rc == 0)
 		rc = registry_read_begin(r, &conn);
-	struct listing l = {.conn = conn, .w = w, .totals = totals};
+	struct listing l = {.r = r, .conn = conn, .w = w, .totals = totals};
 	if (rc == 0)
 		rc = manifest_begin(w, what->program, registry_path(r), time_now_ns());
 	if (rc == 0)
@@ -359,6 +445,9 @@ static int put_item(struct archive *a, struct manifest_reader *m, enum manifest_
 		return bundle_version_path(path, model, (uint32_t)v->number, NULL) < 0 ? -ENAMETOOLONG : put_header(a, &h);
 	case MANIFEST_ENTRY: return put_entry(a, model, (uint32_t)v->number, manifest_entry(m));
 	case MANIFEST_MODEL:
+	case MANIFEST_INPUT:
+	case MANIFEST_UNKNOWN:
+	case MANIFEST_EVALUATION:
 	case MANIFEST_VERSION_END:
 	case MANIFEST_MODEL_END:
 	case MANIFEST_END: break;
@@ -380,7 +469,8 @@ static uint64_t sum_up(struct manifest_reader *m)
 static const char readme[] =
 	"This is a bundle of trained models, made by MintFS.\n\n"
 	"saved_models/   the versions, as people know them: MODEL/vN/model.pth …, and the aliases of a model as links\n"
-	"manifest.json   what they are: for each file its SHA-256, for each version its author, message, times, metrics and run\n\n"
+	"manifest.json   what they are: for each file its SHA-256, for each version its author, message, times, metrics, run,\n"
+	"                what it was made from and how it was evaluated\n\n"
 	"It is a plain tar archive: `tar -xf BUNDLE` unpacks it. A content that occurs several times is stored once; the other\n"
 	"places are hard links to the first one.\n\n"
 	"To take it into a store of MintFS:  mintfs import BUNDLE --store STORE\n"

@@ -212,6 +212,9 @@ static int take_item(struct taking *k, const struct manifest_reader *m, enum man
 			return rc;
 		return e->type == MANIFEST_FILE ? take_file(k, path, e) : e->type == MANIFEST_SYMLINK ? take_link(k, path, e->target) : expect(k, TAR_DIRECTORY, path);
 	case MANIFEST_MODEL:
+	case MANIFEST_INPUT:
+	case MANIFEST_UNKNOWN:
+	case MANIFEST_EVALUATION:
 	case MANIFEST_VERSION_END:
 	case MANIFEST_MODEL_END:
 	case MANIFEST_END: break;

@@ -16,6 +16,21 @@ int catalog_evaluation_add(struct catalog_conn *conn, const struct catalog_evalu
 	return sql_finish_id(st, ret_id);
 }
 
+int catalog_evaluation_add_once(struct catalog_conn *conn, const struct catalog_evaluation *e)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int64_t id;
+	int error = sql_prepare(conn->db, "SELECT id FROM evaluations WHERE version_id = ? AND dataset_id = ? AND at_ns = ? AND metrics = ?", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, e->version_id);
+	sql_bind_int(st, e->dataset_id);
+	sql_bind_int(st, e->at_ns);
+	sql_bind_text(st, e->metrics);
+	error = sql_first(st);
+	return error == -ENOENT ? catalog_evaluation_add(conn, e, &id) : error;
+}
+
 int catalog_evaluation_list(struct catalog_conn *conn, int64_t version_id, catalog_evaluation_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;

@@ -97,7 +97,13 @@ static struct fragment probe_of(const struct catalog_condition *c)
 		break;
 	case CATALOG_FIELD_INPUT: f = (struct fragment){"EXISTS (SELECT 1 FROM inputs WHERE version_id = v.id AND input_id = ?)", {BIND_ID}}; break;
 	case CATALOG_FIELD_INPUT_MODEL:
-		f = (struct fragment){"EXISTS (SELECT 1 FROM inputs i JOIN versions iv ON iv.id = i.input_id WHERE i.version_id = v.id AND iv.model_id = ?)", {BIND_ID}};
+		f = (struct fragment){"(EXISTS (SELECT 1 FROM inputs i JOIN versions iv ON iv.id = i.input_id WHERE i.version_id = v.id AND iv.model_id = ?)"
+			" OR EXISTS (SELECT 1 FROM elsewhere_inputs ei JOIN elsewhere e ON e.id = ei.elsewhere_id WHERE ei.version_id = v.id"
+			" AND e.model = (SELECT path FROM models WHERE id = ?)))", {BIND_ID, BIND_ID}};
+		break;
+	case CATALOG_FIELD_INPUT_ELSEWHERE:
+		f = (struct fragment){"EXISTS (SELECT 1 FROM elsewhere_inputs ei JOIN elsewhere e ON e.id = ei.elsewhere_id"
+			" WHERE ei.version_id = v.id AND e.model = ? AND e.number >= ? AND e.number <= ?)", {BIND_TEXT, BIND_LO, BIND_HI}};
 		break;
 	}
 	return f;
@@ -107,7 +113,7 @@ static struct fragment probe_of(const struct catalog_condition *c)
 static bool is_negated(const struct catalog_condition *c)
 {
 	bool plain = c->field == CATALOG_FIELD_GIT || c->field == CATALOG_FIELD_ALIAS || c->field == CATALOG_FIELD_DIGEST || c->field == CATALOG_FIELD_INPUT
-		|| c->field == CATALOG_FIELD_INPUT_MODEL;
+		|| c->field == CATALOG_FIELD_INPUT_MODEL || c->field == CATALOG_FIELD_INPUT_ELSEWHERE;
 	return plain && c->op == CATALOG_NE;
 }
 
@@ -158,7 +164,13 @@ static bool set_of(const struct catalog_condition *c, unsigned states, struct fr
 		*ret = (struct fragment){"SELECT version_id FROM inputs WHERE input_id = ?", {BIND_ID}};
 		return c->op == CATALOG_EQ;
 	case CATALOG_FIELD_INPUT_MODEL:
-		*ret = (struct fragment){"SELECT i.version_id FROM versions iv JOIN inputs i ON i.input_id = iv.id WHERE iv.model_id = ?", {BIND_ID}};
+		*ret = (struct fragment){"SELECT i.version_id FROM versions iv JOIN inputs i ON i.input_id = iv.id WHERE iv.model_id = ?"
+			" UNION SELECT ei.version_id FROM elsewhere e JOIN elsewhere_inputs ei ON ei.elsewhere_id = e.id"
+			" WHERE e.model = (SELECT path FROM models WHERE id = ?)", {BIND_ID, BIND_ID}};
+		return c->op == CATALOG_EQ;
+	case CATALOG_FIELD_INPUT_ELSEWHERE:
+		*ret = (struct fragment){"SELECT ei.version_id FROM elsewhere e JOIN elsewhere_inputs ei ON ei.elsewhere_id = e.id"
+			" WHERE e.model = ? AND e.number >= ? AND e.number <= ?", {BIND_TEXT, BIND_LO, BIND_HI}};
 		return c->op == CATALOG_EQ;
 	case CATALOG_FIELD_SIZE:
 	case CATALOG_FIELD_FILES:

@@ -100,7 +100,7 @@ int schema_is_logged(struct sql *db, bool *ret_logged);
 int schema_upgrade(struct sql *db, const struct schema_plan *plan, const char *where, struct log *log, struct fault *f);
 
 /* schema_lineage.c: steps to format 2 */
-extern const char schema_modes[], schema_about[], schema_lineage[];
+extern const char schema_modes[], schema_about[], schema_lineage[], schema_elsewhere[], schema_experiments[];
 
 /* pool.c */
 void pool_init(struct pool *p);

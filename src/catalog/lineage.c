@@ -88,6 +88,16 @@ int catalog_input_unknown_list(struct catalog_conn *conn, int64_t version_id, ca
 	return r;
 }
 
+int catalog_lineage_known(struct catalog_conn *conn, int64_t version_id, bool *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_find(conn->db, "SELECT EXISTS (SELECT 1 FROM inputs WHERE version_id = ?1) OR EXISTS (SELECT 1 FROM inputs_unknown WHERE version_id = ?1)"
+		" OR EXISTS (SELECT 1 FROM elsewhere_inputs WHERE version_id = ?1)", version_id, &st);
+	if (!error)
+		*ret = sql_int(st, 0);
+	return error;
+}
+
 /* ---- stale ---- */
 
 #define STALE_INPUTS \

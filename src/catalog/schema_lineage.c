@@ -4,7 +4,7 @@
  *    for: "labels.rows", "metrics.rmse", "params.lr". Names are kept once. A value is found by (name, number) or (name, text); the primary key answers
  *    whether one version has it.
  *  - Unlike `metrics`, facts outlive a retirement.
- *  - `inputs` is the graph: version_id was made from input_id. Its index goes the other way.
+ *  - `inputs` is the graph: version_id was made from input_id. Its index goes the other way. Inputs that are not in this store stand in `elsewhere`.
  *  - `seen_processes`, `seen_reads` and `seen_writes` are what was seen of living runs, until it is known what it means (registry: readers.c). */
 #include "internal.h"
 
@@ -62,15 +62,37 @@ const char schema_lineage[] =
 	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE seen_writes (" /* drafts, also after their end, as long as the process is remembered */
 	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL,"
-	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;"
+	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;";
 
+/* Versions that are not here, as their own store names them, and what refers to them: elsewhere.c. */
+const char schema_elsewhere[] =
+	"CREATE TABLE elsewhere ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" model TEXT NOT NULL, number INTEGER NOT NULL, digest BLOB CHECK (length(digest) = 32)) STRICT;"
+	"CREATE INDEX elsewhere_name ON elsewhere (model, number);"
+	"CREATE INDEX elsewhere_digest ON elsewhere (digest) WHERE digest IS NOT NULL;"
+	"CREATE TABLE elsewhere_inputs ("
+	" version_id INTEGER NOT NULL REFERENCES versions (id), elsewhere_id INTEGER NOT NULL REFERENCES elsewhere (id),"
+	" how INTEGER NOT NULL CHECK (how BETWEEN 1 AND 3),"
+	" PRIMARY KEY (version_id, elsewhere_id)) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX elsewhere_inputs_of ON elsewhere_inputs (elsewhere_id, version_id);"
+	"CREATE TABLE elsewhere_evaluations ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" version_id INTEGER NOT NULL REFERENCES versions (id), elsewhere_id INTEGER NOT NULL REFERENCES elsewhere (id),"
+	" at_ns INTEGER NOT NULL, uid INTEGER NOT NULL, author TEXT, metrics TEXT NOT NULL) STRICT;"
+	"CREATE INDEX elsewhere_evaluations_version ON elsewhere_evaluations (version_id);"
+	"CREATE INDEX elsewhere_evaluations_of ON elsewhere_evaluations (elsewhere_id);";
+
+const char schema_experiments[] =
 	/* Without JSON functions: SQLite refuses them in views where the schema is not trusted, as on our own connections. Ids hold no control characters. */
 	"CREATE VIEW experiments AS SELECT"
 	" m.path AS model, v.run_id AS experiment_id,"
 	" coalesce(a.params, '{\"command\":' || r.command || '}', '{}') AS parameters,"
 	" (SELECT '[' || coalesce(group_concat('\"' || replace(replace(x.name, '\\', '\\\\'), '\"', '\\\"') || '\"'), '') || ']'"
-	"  FROM (SELECT im.path || '/v' || iv.number AS name FROM inputs i JOIN versions iv ON iv.id = i.input_id"
-	"  JOIN models im ON im.id = iv.model_id WHERE i.version_id = v.id ORDER BY im.path, iv.number) x) AS data,"
+	"  FROM (SELECT im.path AS path, iv.number AS number, im.path || '/v' || iv.number AS name FROM inputs i JOIN versions iv ON iv.id = i.input_id"
+	"  JOIN models im ON im.id = iv.model_id WHERE i.version_id = v.id"
+	"  UNION ALL SELECT e.model, e.number, e.model || '/v' || e.number FROM elsewhere_inputs ei JOIN elsewhere e ON e.id = ei.elsewhere_id WHERE ei.version_id = v.id"
+	"  ORDER BY 1, 2) x) AS data,"
 	" coalesce(v.metrics_summary, a.scores, '{}') AS scores,"
 	" 'saved_models/' || m.path || '/v' || v.number || '/' AS model_path,"
 	" CASE v.state WHEN 0 THEN 'draft' WHEN 1 THEN 'committed' WHEN 2 THEN 'retired' ELSE 'discarded' END AS state,"

@@ -77,6 +77,8 @@ static const struct schema_step STEPS[] = {
 	{2, schema_modes},
 	{2, schema_about},
 	{2, schema_lineage},
+	{2, schema_elsewhere},
+	{2, schema_experiments},
 	{2, "INSERT INTO meta (name, value) VALUES ('store_id', random() & 9223372036854775807)"}, /* by which a backup knows its store */
 	/* Who took a version out of use, when and why; and the contents that the store does not have: freed (1) or damaged (2). */
 	{2, "CREATE TABLE retirements (version_id INTEGER PRIMARY KEY REFERENCES versions (id), at_ns INTEGER NOT NULL,"

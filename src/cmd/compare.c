@@ -128,6 +128,15 @@ static int add_evaluation(const struct catalog_evaluation *e, void *arg)
 	return rc < 0 ? rc : take_object(x->c, x->col, 'e', e->metrics, suffix);
 }
 
+/* What has this name here may be something else: so it is told that the dataset is not here. */
+static int add_evaluation_elsewhere(const struct catalog_elsewhere *e, const struct catalog_evaluation *x, void *arg)
+{
+	struct evaluations *to = arg;
+	char suffix[CATALOG_PATH_MAX + 64];
+	snprintf(suffix, sizeof suffix, " on %s/v%u (not in this store)", e->model, e->number);
+	return take_object(to->c, to->col, 'e', x->metrics, suffix);
+}
+
 static int read_column(struct comparison *c, struct column *col)
 {
 	struct catalog_version_text text = {0};
@@ -148,6 +157,8 @@ static int read_column(struct comparison *c, struct column *col)
 	struct evaluations x = {c, col, conn};
 	if (rc == 0)
 		rc = catalog_evaluation_list(conn, col->version_id, add_evaluation, &x);
+	if (rc == 0)
+		rc = catalog_elsewhere_evaluation_list(conn, col->version_id, add_evaluation_elsewhere, &x);
 	catalog_version_text_release(&text);
 	catalog_about_release(&about);
 	return rc;

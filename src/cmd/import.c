@@ -181,6 +181,7 @@ const struct command cmd_import = {
 	.help = "Reads a bundle that 'mintfs export' made, from FILE or standard input, checks every byte against its manifest, and takes in its versions: all of\n"
 		"them or none. They keep their numbers. A version that is here already with the same content stays as it is, so an import can be repeated; a number\n"
 		"that is taken by something else is a refusal. An alias that leads elsewhere here stays. Owners are kept where root imports; else all is yours.\n"
+		"What a version was made from is found by its digest, whatever its number here; what is not here joins it when it comes.\n"
 		"\n"
 		"With --tree, takes in an existing folder of models: each version of DIR/product/P001_all/mlstm/v3/... with its number and its times, and from its database\n"
 		"(a table model_versions) created_at and the metrics. Numbers in its versions.json are not used again. Links to versions become aliases where the name is\n"

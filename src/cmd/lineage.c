@@ -14,8 +14,9 @@
 #define NODES_MAX 200000
 
 struct node {
-	int64_t id;
+	int64_t id; /* of a version; below 0: of one elsewhere, of which no more is known than its name and digest */
 	char *name; /* owned: dataset/mol/v3 */
+	char digest[BLOB_HEX_SIZE]; /* of one elsewhere, where it is known */
 	enum catalog_state state;
 	uint32_t distance;
 	size_t first, n; /* its edges */
@@ -85,14 +86,27 @@ static int add_edge(const struct catalog_edge *e, void *arg)
 	return 0;
 }
 
+static int add_elsewhere(const struct catalog_elsewhere *e, enum catalog_how how, void *arg)
+{
+	struct graph *g = arg;
+	const struct catalog_edge edge = {.version_id = -e->id, .how = how, .number = e->number, .state = CATALOG_COMMITTED, .model = e->model};
+	int rc = add_edge(&edge, g);
+	if (rc == 0 && e->has_digest && map64_get(g->index, (uint64_t)-e->id))
+		blob_id_hex(&e->digest, g->nodes[(uintptr_t)map64_get(g->index, (uint64_t)-e->id) - 1].digest);
+	return rc;
+}
+
 static int walk(struct graph *g, uint32_t depth)
 {
 	int rc = 0;
 	for (g->at = 0; rc == 0 && g->at < g->n_nodes; g->at++) {
-		if (g->nodes[g->at].distance >= depth)
+		int64_t id = g->nodes[g->at].id;
+		if (g->nodes[g->at].distance >= depth || id < 0)
 			continue;
 		size_t before = g->n_edges;
-		rc = catalog_lineage_list(g->conn, g->nodes[g->at].id, g->down, add_edge, g);
+		rc = catalog_lineage_list(g->conn, id, g->down, add_edge, g);
+		if (rc == 0 && !g->down)
+			rc = catalog_elsewhere_input_list(g->conn, id, add_elsewhere, g);
 		g->nodes[g->at].first = before;
 		g->nodes[g->at].n = g->n_edges - before;
 		g->nodes[g->at].walked = true;
@@ -112,7 +126,7 @@ static int graph_read(struct catalog_conn *conn, const struct source_ref *root, 
 
 /* The way down to the row at hand, so that nothing recurses: graphs may be deep. */
 struct level { size_t node, next; bool last; };
-struct tree { const struct graph *g; bool color; struct level *stack; size_t depth; };
+struct tree { const struct graph *g; bool color; struct level *stack; size_t depth, cap; };
 
 static void print_node(struct tree *t, const struct node *n, const struct edge *by)
 {
@@ -123,7 +137,9 @@ static void print_node(struct tree *t, const struct node *n, const struct edge *
 	fputs(style_on(by ? STYLE_PLAIN : STYLE_BOLD, t->color), stdout);
 	text_print(n->name);
 	fputs(style_off(by ? STYLE_PLAIN : STYLE_BOLD, t->color), stdout);
-	if (n->state != CATALOG_COMMITTED)
+	if (n->id < 0)
+		printf("  %snot in this store%s%.12s%s", style_on(STYLE_YELLOW, t->color), n->digest[0] ? ", digest " : "", n->digest, style_off(STYLE_YELLOW, t->color));
+	else if (n->state != CATALOG_COMMITTED)
 		printf("  %s%s%s", style_on(state_style(n->state), t->color), catalog_state_name(n->state), style_off(state_style(n->state), t->color));
 	if (by && by->how != CATALOG_OBSERVED)
 		printf("  %s%s%s", style_on(STYLE_DIM, t->color), by->how == CATALOG_BOTH ? "observed and declared" : "declared", style_off(STYLE_DIM, t->color));
@@ -132,17 +148,29 @@ static void print_node(struct tree *t, const struct node *n, const struct edge *
 	putchar('\n');
 }
 
+/* As deep as the graph has versions: one that is a step away stands as far down as the first way that leads to it. */
+static int push(struct tree *t, size_t node, bool last)
+{
+	if (t->depth == t->cap) {
+		size_t cap = t->cap ? 2 * t->cap : 64;
+		struct level *stack = reallocarray(t->stack, cap, sizeof *stack);
+		if (!stack)
+			return -ENOMEM;
+		t->stack = stack;
+		t->cap = cap;
+	}
+	t->stack[t->depth++] = (struct level){.node = node, .last = last};
+	return 0;
+}
+
 static int print_tree(struct graph *g, bool color)
 {
 	struct tree t = {.g = g, .color = color};
-	int rc = 0;
-	t.stack = calloc(DEPTH_MAX + 2, sizeof *t.stack);
-	if (!t.stack)
-		return -ENOMEM;
-	t.stack[t.depth++] = (struct level){.node = 0, .last = true};
-	print_node(&t, &g->nodes[0], NULL);
+	int rc = push(&t, 0, true);
+	if (rc == 0)
+		print_node(&t, &g->nodes[0], NULL);
 	g->nodes[0].printed = true;
-	while (t.depth > 0) {
+	while (rc == 0 && t.depth > 0) {
 		struct level *top = &t.stack[t.depth - 1];
 		struct node *n = &g->nodes[top->node];
 		if (top->next == n->n) {
@@ -151,7 +179,8 @@ static int print_tree(struct graph *g, bool color)
 		}
 		const struct edge *e = &g->edges[n->first + top->next++];
 		struct node *child = &g->nodes[e->to];
-		t.stack[t.depth++] = (struct level){.node = e->to, .last = top->next == n->n};
+		if ((rc = push(&t, e->to, top->next == n->n)) < 0)
+			break;
 		print_node(&t, child, e);
 		if (child->printed)
 			t.depth--;
@@ -178,13 +207,22 @@ static void put_label(const char *name, bool dot)
 	}
 }
 
+#define NODE_ID_MAX 24
+
+static const char *node_id(int64_t id, char out[NODE_ID_MAX])
+{
+	snprintf(out, NODE_ID_MAX, "%c%lld", id < 0 ? 'e' : 'n', (long long)(id < 0 ? -id : id));
+	return out;
+}
+
 static void put_nodes(const struct graph *g, bool dot, const struct graph *without)
 {
+	char id[NODE_ID_MAX];
 	for (size_t i = 0; i < g->n_nodes; i++) {
 		const struct node *n = &g->nodes[i];
 		if (without && map64_get(without->index, (uint64_t)n->id))
 			continue;
-		printf("  n%lld[%s\"", (long long)n->id, dot ? "label=" : "");
+		printf("  %s[%s\"", node_id(n->id, id), dot ? "label=" : "");
 		put_label(n->name, dot);
 		printf("\"]%s\n", dot ? ";" : "");
 	}
@@ -192,14 +230,15 @@ static void put_nodes(const struct graph *g, bool dot, const struct graph *witho
 
 static void put_edges(const struct graph *g, bool dot)
 {
+	char a[NODE_ID_MAX], b[NODE_ID_MAX];
 	for (size_t i = 0; i < g->n_nodes; i++)
 		for (size_t k = 0; k < g->nodes[i].n; k++) {
 			const struct edge *e = &g->edges[g->nodes[i].first + k];
 			int64_t from = g->down ? g->nodes[i].id : g->nodes[e->to].id, to = g->down ? g->nodes[e->to].id : g->nodes[i].id;
 			if (dot)
-				printf("  n%lld -> n%lld%s;\n", (long long)from, (long long)to, e->how == CATALOG_DECLARED ? " [style=dashed]" : "");
+				printf("  %s -> %s%s;\n", node_id(from, a), node_id(to, b), e->how == CATALOG_DECLARED ? " [style=dashed]" : "");
 			else
-				printf("  n%lld %s n%lld\n", (long long)from, e->how == CATALOG_DECLARED ? "-.->" : "-->", (long long)to);
+				printf("  %s %s %s\n", node_id(from, a), e->how == CATALOG_DECLARED ? "-.->" : "-->", node_id(to, b));
 		}
 }
 
@@ -228,7 +267,9 @@ static void json_nodes(struct json_out *j, const struct graph *g, const struct g
 			continue;
 		json_object_begin(j);
 		json_field_string(j, "version", n->name);
-		json_field_string(j, "state", catalog_state_name(n->state));
+		json_field_string(j, "state", n->id < 0 ? "elsewhere" : catalog_state_name(n->state));
+		if (n->id < 0)
+			json_field_string(j, "digest", n->digest[0] ? n->digest : NULL);
 		json_field_int(j, "distance", g->down ? (int64_t)n->distance : -(int64_t)n->distance);
 		json_object_end(j);
 	}
@@ -364,7 +405,8 @@ const struct command cmd_lineage = {
 	.args = "VERSION [--up|--down|--both] [--depth N] [--dot|--mermaid]",
 	.summary = "show what a version was made from, and what from it",
 	.help = "As a tree: the versions it was made from, what they were made from, and so on; and what was made from it. Inputs were observed by the drive unless\n"
-		"something else is said. Edges stay when a version is retired; what was discarded was not made.\n"
+		"something else is said. Edges stay when a version is retired; what was discarded was not made. An input of an imported version that did not come with it\n"
+		"is shown by its name at its origin as \"not in this store\", until a version with its digest comes.\n"
 		"\n" HELP_TARGET
 		"\n"
 		"      --up           only what it was made from\n"

@@ -21,7 +21,7 @@ struct showing {
 	bool has_run;
 	struct catalog_about about; /* what is known of it */
 	char digest[BLOB_HEX_SIZE]; /* "": none, or not known */
-	struct input { char *name, *how; bool unknown; } *inputs; /* how: observed, declared, both; or the reason why it is unknown. Owned */
+	struct input { char *name, *how; bool unknown, elsewhere; } *inputs; /* how: observed, declared, both; or the reason why it is unknown. Owned */
 	size_t n_inputs;
 	struct catalog_conn *conn;  /* while inputs are read */
 };
@@ -106,6 +106,8 @@ static void json_inputs(const struct showing *w, const char *key, const char *wh
 		json_object_begin(j);
 		json_field_string(j, "version", w->inputs[i].name);
 		json_field_string(j, what, w->inputs[i].how);
+		if (w->inputs[i].elsewhere)
+			json_field_bool(j, "elsewhere", true);
 		json_object_end(j);
 	}
 	json_array_end(j);
@@ -242,7 +244,7 @@ static int print_inputs(const struct showing *w)
 	table_column(&t, "HOW IT IS KNOWN", false);
 	for (size_t i = 0; i < w->n_inputs; i++) {
 		table_cell(&t, w->inputs[i].unknown ? STYLE_YELLOW : STYLE_PLAIN, w->inputs[i].name);
-		table_cellf(&t, STYLE_DIM, w->inputs[i].unknown ? "declared, but: %s" : "%s", w->inputs[i].how);
+		table_cellf(&t, STYLE_DIM, w->inputs[i].unknown ? "declared, but: %s" : w->inputs[i].elsewhere ? "%s; not in this store" : "%s", w->inputs[i].how);
 	}
 	putchar('\n');
 	return table_print(&t, 2, w->o->color);
@@ -321,7 +323,7 @@ static int add_input(struct showing *w, char *name, const char *how, bool unknow
 		free(own_how);
 		return -ENOMEM;
 	}
-	w->inputs[w->n_inputs++] = (struct input){name, own_how, unknown};
+	w->inputs[w->n_inputs++] = (struct input){name, own_how, unknown, false};
 	return 0;
 }
 
@@ -339,12 +341,26 @@ static int add_edge(const struct catalog_edge *e, void *arg)
 	return asprintf(&name, "%s/v%u", m->path, v.number) < 0 ? -ENOMEM : add_input(w, name, catalog_how_name(e->how), false);
 }
 
+static int add_elsewhere(const struct catalog_elsewhere *e, enum catalog_how how, void *arg)
+{
+	char *name = NULL;
+	if (asprintf(&name, "%s/v%u", e->model, e->number) < 0)
+		return -ENOMEM;
+	int rc = add_input(arg, name, catalog_how_name(how), false);
+	struct showing *w = arg;
+	if (rc == 0)
+		w->inputs[w->n_inputs - 1].elsewhere = true;
+	return rc;
+}
+
 static int add_unknown(const char *text, const char *reason, void *arg) { return add_input(arg, strdup(text), reason, true); }
 
 static int read_inputs(struct showing *w, struct catalog_conn *conn, int64_t version_id)
 {
 	w->conn = conn;
 	int rc = catalog_lineage_list(conn, version_id, false, add_edge, w);
+	if (rc == 0)
+		rc = catalog_elsewhere_input_list(conn, version_id, add_elsewhere, w);
 	return rc < 0 ? rc : catalog_input_unknown_list(conn, version_id, add_unknown, w);
 }
 

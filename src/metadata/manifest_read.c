@@ -1,7 +1,9 @@
 /* Reading the manifest of a bundle, an item at a time, out of a text that somebody else may have written.
  *
  * In an object that holds the next array ("models", "aliases" and "versions", "entries") the array is the last member: so all that is known of a model or a version
- * is known before its parts come, and nothing of them needs to be remembered. Members that are not known are passed over. */
+ * is known before its parts come, and nothing of them needs to be remembered. Members that are not known are passed over.
+ *
+ * The arrays of "lineage" stand anywhere before; of each only its place in the text is remembered, and it is read from there when the version has begun. */
 #include <mintfs/manifest.h>
 
 #include <errno.h>
@@ -16,8 +18,12 @@
 
 #define RAW_MAX ((size_t)64 << 20)
 
-enum kind { F_STRING, F_HEX, F_INT, F_ID /* uid_t, gid_t */, F_MODE, F_BOOL, F_TYPE, F_MINMAX, F_RAW_OBJECT, F_RAW_ARRAY, F_RAW };
+enum kind { F_STRING, F_HEX, F_INT, F_ID /* uid_t, gid_t */, F_MODE, F_BOOL, F_TYPE, F_MINMAX, F_HOW, F_OBJECT, F_ARRAY /* a struct span */, F_RAW_OBJECT, F_RAW_ARRAY, F_RAW };
 struct field { const char *name; enum kind kind; size_t at; };
+struct span { size_t start, end; }; /* of a value in the text; 0, 0: there is none */
+
+enum { LINEAGE_INPUTS, LINEAGE_UNKNOWN, LINEAGE_EVALUATIONS, LINEAGE_ARRAYS };
+struct version { struct manifest_version v; struct span lineage, arrays[LINEAGE_ARRAYS]; };
 
 struct head { char *format; int64_t version; };
 
@@ -29,11 +35,19 @@ static const struct field best_fields[] = {{"metric", F_STRING, AT(manifest_mode
 	{"named", F_BOOL, AT(manifest_model, best_named)}, {NULL, F_RAW, 0}};
 static const struct field alias_fields[] = {{"alias", F_STRING, AT(manifest_alias, name)}, {"number", F_INT, AT(manifest_alias, number)},
 	{"set_ns", F_INT, AT(manifest_alias, set_ns)}, {NULL, F_RAW, 0}};
+static const struct field lineage_fields[] = {{"inputs", F_ARRAY, offsetof(struct version, arrays[LINEAGE_INPUTS])},
+	{"unknown", F_ARRAY, offsetof(struct version, arrays[LINEAGE_UNKNOWN])}, {"evaluations", F_ARRAY, offsetof(struct version, arrays[LINEAGE_EVALUATIONS])}, {NULL, F_RAW, 0}};
+static const struct field input_fields[] = {{"model", F_STRING, AT(manifest_input, model)}, {"number", F_INT, AT(manifest_input, number)},
+	{"digest", F_STRING, AT(manifest_input, digest)}, {"how", F_HOW, AT(manifest_input, how)}, {NULL, F_RAW, 0}};
+static const struct field unknown_fields[] = {{"text", F_STRING, AT(manifest_unknown, text)}, {"reason", F_STRING, AT(manifest_unknown, reason)}, {NULL, F_RAW, 0}};
+static const struct field evaluation_fields[] = {{"model", F_STRING, AT(manifest_evaluation, model)}, {"number", F_INT, AT(manifest_evaluation, number)},
+	{"digest", F_STRING, AT(manifest_evaluation, digest)}, {"at_ns", F_INT, AT(manifest_evaluation, at_ns)}, {"author", F_STRING, AT(manifest_evaluation, author)},
+	{"metrics", F_RAW_OBJECT, AT(manifest_evaluation, metrics)}, {NULL, F_RAW, 0}};
 static const struct field version_fields[] = {{"number", F_INT, AT(manifest_version, number)}, {"minted_ns", F_INT, AT(manifest_version, minted_ns)},
 	{"committed_ns", F_INT, AT(manifest_version, committed_ns)}, {"mtime_ns", F_INT, AT(manifest_version, mtime_ns)},
 	{"mode", F_MODE, AT(manifest_version, mode)}, {"uid", F_ID, AT(manifest_version, uid)}, {"gid", F_ID, AT(manifest_version, gid)},
 	{"author", F_STRING, AT(manifest_version, author)}, {"message", F_STRING, AT(manifest_version, message)},
-	{"metrics", F_RAW_OBJECT, AT(manifest_version, metrics)}, {"lineage", F_RAW, AT(manifest_version, lineage)}, {NULL, F_RAW, 0}};
+	{"metrics", F_RAW_OBJECT, AT(manifest_version, metrics)}, {"lineage", F_OBJECT, AT(version, lineage)}, {NULL, F_RAW, 0}};
 static const struct field run_fields[] = {{"id", F_STRING, AT(manifest_run, key)}, {"process", F_STRING, AT(manifest_run, process)},
 	{"user", F_STRING, AT(manifest_run, user)}, {"host", F_STRING, AT(manifest_run, host)}, {"command", F_RAW_ARRAY, AT(manifest_run, command)},
 	{"cwd", F_STRING, AT(manifest_run, cwd)}, {"git_commit", F_STRING, AT(manifest_run, git_commit)}, {"git_dirty", F_INT, AT(manifest_run, git_dirty)},
@@ -45,7 +59,7 @@ static const struct field entry_fields[] = {{"path", F_STRING, AT(manifest_entry
 	{"mode", F_MODE, AT(manifest_entry, mode)}, {"uid", F_ID, AT(manifest_entry, uid)}, {"gid", F_ID, AT(manifest_entry, gid)},
 	{"mtime_ns", F_INT, AT(manifest_entry, mtime_ns)}, {NULL, F_RAW, 0}};
 
-enum state { AT_START, AT_MODELS, AT_ALIASES, AT_VERSIONS, AT_ENTRIES, AT_END };
+enum state { AT_START, AT_MODELS, AT_ALIASES, AT_VERSIONS, AT_LINEAGE, AT_ENTRIES, AT_END };
 
 struct manifest_reader {
 	const char *text;
@@ -54,7 +68,12 @@ struct manifest_reader {
 	enum state state;
 	struct manifest_model model;
 	struct manifest_alias alias;
-	struct manifest_version version;
+	struct version version;
+	struct scan lineage; /* in one of its arrays … */
+	int array;           /* … this one; -1: in none yet */
+	struct manifest_input input;
+	struct manifest_unknown unknown;
+	struct manifest_evaluation evaluation;
 	struct manifest_entry entry;
 };
 
@@ -83,11 +102,21 @@ static void reset_alias(struct manifest_alias *a)
 	*a = (struct manifest_alias){0};
 }
 
-static void reset_version(struct manifest_version *v)
+static void reset_version(struct version *v)
 {
 	release(version_fields, v);
-	release(run_fields, &v->run);
-	*v = (struct manifest_version){.mode = 0555, .run = {.git_dirty = -1, .exit_status = -1}};
+	release(run_fields, &v->v.run);
+	*v = (struct version){.v = {.mode = 0555, .run = {.git_dirty = -1, .exit_status = -1}}};
+}
+
+static void reset_lineage(struct manifest_reader *r)
+{
+	release(input_fields, &r->input);
+	release(unknown_fields, &r->unknown);
+	release(evaluation_fields, &r->evaluation);
+	r->input = (struct manifest_input){0};
+	r->unknown = (struct manifest_unknown){0};
+	r->evaluation = (struct manifest_evaluation){0};
 }
 
 static void reset_entry(struct manifest_entry *e)
@@ -114,6 +143,7 @@ void manifest_rewind(struct manifest_reader *r)
 	reset_model(&r->model);
 	reset_alias(&r->alias);
 	reset_version(&r->version);
+	reset_lineage(r);
 	reset_entry(&r->entry);
 	scan_init(&r->s, r->text, 0, r->len);
 	r->state = AT_START;
@@ -129,7 +159,10 @@ void manifest_reader_free(struct manifest_reader *r)
 
 const struct manifest_model *manifest_model(const struct manifest_reader *r) { return &r->model; }
 const struct manifest_alias *manifest_alias(const struct manifest_reader *r) { return &r->alias; }
-const struct manifest_version *manifest_version(const struct manifest_reader *r) { return &r->version; }
+const struct manifest_version *manifest_version(const struct manifest_reader *r) { return &r->version.v; }
+const struct manifest_input *manifest_input(const struct manifest_reader *r) { return &r->input; }
+const struct manifest_unknown *manifest_unknown(const struct manifest_reader *r) { return &r->unknown; }
+const struct manifest_evaluation *manifest_evaluation(const struct manifest_reader *r) { return &r->evaluation; }
 const struct manifest_entry *manifest_entry(const struct manifest_reader *r) { return &r->entry; }
 
 /* ---- values ---- */
@@ -224,6 +257,20 @@ static int take_type(const char *text, const struct scan_token *t, enum manifest
 	return *ret ? 0 : -EINVAL;
 }
 
+static int take_how(const char *text, const struct scan_token *t, enum manifest_how *ret)
+{
+	if (t->kind != SCAN_STRING)
+		return -EINVAL;
+	*ret = scan_is(text, t, "observed") ? MANIFEST_OBSERVED : scan_is(text, t, "declared") ? MANIFEST_DECLARED : scan_is(text, t, "both") ? MANIFEST_BOTH : 0;
+	return *ret ? 0 : -EINVAL;
+}
+
+static int take_span(const struct scan_token *t, enum scan_kind kind, struct span *ret)
+{
+	*ret = (struct span){t->start, t->end};
+	return t->kind == kind ? 0 : -EINVAL;
+}
+
 static int take_raw(const char *text, const struct scan_token *t, char **ret)
 {
 	auto_buf struct buf out = BUF_INIT(RAW_MAX);
@@ -262,6 +309,9 @@ static int take_value(const char *text, const struct field *field, const struct 
 		*(int64_t *)to = t->kind != SCAN_STRING ? METADATA_BEST_UNKNOWN : scan_is(text, t, "max") ? METADATA_BEST_MAX :
 			scan_is(text, t, "min") ? METADATA_BEST_MIN : METADATA_BEST_UNKNOWN;
 		return *(int64_t *)to == METADATA_BEST_UNKNOWN ? -EINVAL : 0;
+	case F_HOW: return take_how(text, t, to);
+	case F_OBJECT: return take_span(t, SCAN_OBJECT, to);
+	case F_ARRAY: return take_span(t, SCAN_ARRAY, to);
 	case F_RAW_OBJECT: return t->kind == SCAN_OBJECT ? take_raw(text, t, to) : -EINVAL;
 	case F_RAW_ARRAY: return t->kind == SCAN_ARRAY ? take_raw(text, t, to) : -EINVAL;
 	case F_RAW: return take_raw(text, t, to);
@@ -335,9 +385,9 @@ static int read_members(struct manifest_reader *r, const struct field *fields, v
 	}
 }
 
-static int fault_missing(const struct manifest_reader *r, const char *what, struct fault *f)
+static int fault_missing(size_t before, const char *what, struct fault *f)
 {
-	return fault_set(f, EINVAL, "manifest.json: '%s' is missing before byte %zu", what, r->s.pos);
+	return fault_set(f, EINVAL, "manifest.json: '%s' is missing before byte %zu", what, before);
 }
 
 /* After an array: the object around it must end there. */
@@ -391,22 +441,83 @@ static int read_model(struct manifest_reader *r, struct fault *f)
 
 	reset_model(&r->model);
 	int error = read_members(r, model_fields, &r->model, &best, "aliases", f);
-	return !error && !r->model.path ? fault_missing(r, "model", f) : error;
+	return !error && !r->model.path ? fault_missing(r->s.pos, "model", f) : error;
 }
 
 static int read_alias(struct manifest_reader *r, struct fault *f)
 {
 	reset_alias(&r->alias);
 	int error = read_members(r, alias_fields, &r->alias, NULL, NULL, f);
-	return !error && !r->alias.name ? fault_missing(r, "alias", f) : error;
+	return !error && !r->alias.name ? fault_missing(r->s.pos, "alias", f) : error;
 }
 
 static int read_version(struct manifest_reader *r, struct fault *f)
 {
-	struct inner run = {"run", run_fields, &r->version.run, &r->version.has_run};
+	struct version *v = &r->version;
+	struct inner run = {"run", run_fields, &v->v.run, &v->v.has_run};
 
-	reset_version(&r->version);
-	return read_members(r, version_fields, &r->version, &run, "entries", f);
+	reset_version(v);
+	r->array = -1;
+	int error = read_members(r, version_fields, v, &run, "entries", f);
+	if (error || !v->lineage.end)
+		return error;
+	const struct scan_token lineage = {SCAN_OBJECT, v->lineage.start, v->lineage.end};
+	return read_inner(r->text, &lineage, lineage_fields, v, f);
+}
+
+static int read_input(struct manifest_reader *r, const struct scan_token *object, struct fault *f)
+{
+	struct manifest_input *i = &r->input;
+	int error = read_inner(r->text, object, input_fields, i, f);
+
+	return error || (i->model && i->how) ? error : fault_missing(object->end, i->model ? "how" : "model", f);
+}
+
+static int read_unknown(struct manifest_reader *r, const struct scan_token *object, struct fault *f)
+{
+	int error = read_inner(r->text, object, unknown_fields, &r->unknown, f);
+
+	return error || r->unknown.text ? error : fault_missing(object->end, "text", f);
+}
+
+static int read_evaluation(struct manifest_reader *r, const struct scan_token *object, struct fault *f)
+{
+	struct manifest_evaluation *e = &r->evaluation;
+	int error = read_inner(r->text, object, evaluation_fields, e, f);
+
+	return error || (e->model && e->metrics) ? error : fault_missing(object->end, e->model ? "metrics" : "model", f);
+}
+
+/* The next element of the arrays of "lineage", one array after the other: 1 it was read, 0 there is no more. */
+static int next_lineage(struct manifest_reader *r, enum manifest_item *ret, struct fault *f)
+{
+	static const struct {
+		const char *name;
+		int (*read)(struct manifest_reader *r, const struct scan_token *object, struct fault *f);
+		enum manifest_item item;
+	} arrays[LINEAGE_ARRAYS] = {{"inputs", read_input, MANIFEST_INPUT}, {"unknown", read_unknown, MANIFEST_UNKNOWN}, {"evaluations", read_evaluation, MANIFEST_EVALUATION}};
+	struct scan_token t = {.kind = SCAN_ARRAY_END};
+
+	reset_lineage(r);
+	for (;;) {
+		if (r->array >= 0 && (scan_next(&r->lineage, &t) < 0 || scan_skip(&r->lineage, &t) < 0))
+			return fault_scan(f, &r->lineage);
+		if (t.kind != SCAN_ARRAY_END)
+			break;
+		do
+			r->array++;
+		while (r->array < LINEAGE_ARRAYS && !r->version.arrays[r->array].end);
+		if (r->array == LINEAGE_ARRAYS)
+			return 0;
+		scan_init(&r->lineage, r->text, r->version.arrays[r->array].start, r->version.arrays[r->array].end);
+		if (scan_next(&r->lineage, &t) < 0) /* its bracket */
+			return fault_scan(f, &r->lineage);
+	}
+	if (t.kind != SCAN_OBJECT)
+		return fault_set(f, EINVAL, "manifest.json: '%s' holds something else than objects at byte %zu", arrays[r->array].name, t.start);
+	*ret = arrays[r->array].item;
+	int error = arrays[r->array].read(r, &t, f);
+	return error ? error : 1;
 }
 
 static int read_entry(struct manifest_reader *r, struct fault *f)
@@ -416,11 +527,11 @@ static int read_entry(struct manifest_reader *r, struct fault *f)
 	reset_entry(e);
 	int error = read_members(r, entry_fields, e, NULL, NULL, f);
 	if (!error && (!e->path || !e->type))
-		error = fault_missing(r, e->path ? "type" : "path", f);
+		error = fault_missing(r->s.pos, e->path ? "type" : "path", f);
 	if (!error && e->type == MANIFEST_FILE && !e->sha256)
-		error = fault_missing(r, "sha256", f);
+		error = fault_missing(r->s.pos, "sha256", f);
 	if (!error && e->type == MANIFEST_SYMLINK && !e->target)
-		error = fault_missing(r, "target", f);
+		error = fault_missing(r->s.pos, "target", f);
 	return error;
 }
 
@@ -461,9 +572,14 @@ static int step(struct manifest_reader *r, enum manifest_item *ret, struct fault
 	} arrays[] = {
 		[AT_MODELS] = {"models", read_model, read_end, MANIFEST_MODEL, AT_ALIASES, AT_END, MANIFEST_END},
 		[AT_ALIASES] = {"aliases", read_alias, enter_versions, MANIFEST_ALIAS, AT_ALIASES, AT_VERSIONS, MANIFEST_END},
-		[AT_VERSIONS] = {"versions", read_version, NULL, MANIFEST_VERSION, AT_ENTRIES, AT_MODELS, MANIFEST_MODEL_END},
+		[AT_VERSIONS] = {"versions", read_version, NULL, MANIFEST_VERSION, AT_LINEAGE, AT_MODELS, MANIFEST_MODEL_END},
 		[AT_ENTRIES] = {"entries", read_entry, NULL, MANIFEST_ENTRY, AT_ENTRIES, AT_VERSIONS, MANIFEST_VERSION_END},
 	};
+	if (r->state == AT_LINEAGE) {
+		int got = next_lineage(r, ret, f);
+		r->state = got == 0 ? AT_ENTRIES : AT_LINEAGE;
+		return got;
+	}
 	const struct array *a = &arrays[r->state];
 	int error = next_object(r, a->array, f);
 

@@ -14,7 +14,7 @@
 #define PENDING_MAX ((size_t)64 << 20) /* one item: a message, a command line */
 #define PENDING_ENOUGH 65536
 
-enum place { IN_TOP, IN_MODELS, IN_ALIASES, IN_VERSIONS, IN_ENTRIES };
+enum place { IN_TOP, IN_MODELS, IN_ALIASES, IN_VERSIONS, IN_VERSION /* its members, before any array */, IN_INPUTS, IN_UNKNOWN, IN_EVALUATIONS, IN_ENTRIES };
 
 struct manifest_writer {
 	manifest_out_fn *fn;
@@ -105,10 +105,14 @@ static void field_bytes(struct json_out *j, struct manifest_writer *w, const cha
 	json_field_string(j, key_hex, hex);
 }
 
-/* Ends the innermost array, and the object that it is the last member of; behind "aliases" comes "versions". */
+/* Ends the innermost array, and the object that it is the last member of; behind "aliases" comes "versions", behind what a version was made from "entries". */
 static void leave(struct manifest_writer *w)
 {
-	if (w->place == IN_ALIASES) {
+	if (w->place >= IN_VERSION && w->place < IN_ENTRIES) {
+		buf_puts(&w->pending, w->place == IN_VERSION ? ",\"entries\":[" : "]},\"entries\":[");
+		w->filled[IN_ENTRIES] = false;
+		w->place = IN_ENTRIES;
+	} else if (w->place == IN_ALIASES) {
 		buf_puts(&w->pending, "],\"versions\":[");
 		w->filled[IN_VERSIONS] = false;
 		w->place = IN_VERSIONS;
@@ -228,10 +232,68 @@ int manifest_add_version(struct manifest_writer *w, const struct manifest_versio
 	field_known(&j, "author", v->author);
 	field_known(&j, "message", v->message);
 	field_raw(&j, "metrics", v->metrics);
-	field_raw(&j, "lineage", v->lineage);
 	if (v->has_run)
 		add_run(&j, &v->run);
-	enter(w, "entries", IN_ENTRIES);
+	w->place = IN_VERSION;
+	return flush(w, PENDING_ENOUGH);
+}
+
+/* Begins an object in an array of "lineage", which is made with the first. */
+static void open_lineage(struct manifest_writer *w, const char *key, enum place place, struct json_out *j)
+{
+	if (w->place < IN_VERSION || w->place > place) {
+		w->error = -EINVAL; /* out of order */
+	} else if (w->place < place) {
+		buf_puts(&w->pending, w->place == IN_VERSION ? ",\"lineage\":{" : "],");
+		buf_printf(&w->pending, "\"%s\":[", key);
+		w->place = place;
+		w->filled[place] = false;
+	}
+	open_item(w, place, j);
+}
+
+static void field_version(struct json_out *j, const char *model, int64_t number, const char *digest)
+{
+	json_field_string(j, "model", model);
+	json_field_int(j, "number", number);
+	field_known(j, "digest", digest);
+}
+
+int manifest_add_input(struct manifest_writer *w, const struct manifest_input *i)
+{
+	struct json_out j;
+
+	open_lineage(w, "inputs", IN_INPUTS, &j);
+	field_version(&j, i->model, i->number, i->digest);
+	json_field_string(&j, "how", i->how == MANIFEST_BOTH ? "both" : i->how == MANIFEST_DECLARED ? "declared" : "observed");
+	json_object_end(&j);
+	return flush(w, PENDING_ENOUGH);
+}
+
+int manifest_add_unknown(struct manifest_writer *w, const struct manifest_unknown *u)
+{
+	struct json_out j;
+
+	open_lineage(w, "unknown", IN_UNKNOWN, &j);
+	json_field_string(&j, "text", u->text);
+	field_known(&j, "reason", u->reason);
+	json_object_end(&j);
+	return flush(w, PENDING_ENOUGH);
+}
+
+int manifest_add_evaluation(struct manifest_writer *w, const struct manifest_evaluation *e)
+{
+	char at[TIME_TEXT_MAX];
+	struct json_out j;
+
+	time_utc_text(e->at_ns, at);
+	open_lineage(w, "evaluations", IN_EVALUATIONS, &j);
+	field_version(&j, e->model, e->number, e->digest);
+	json_field_string(&j, "at", at);
+	json_field_int(&j, "at_ns", e->at_ns);
+	field_known(&j, "author", e->author);
+	field_raw(&j, "metrics", e->metrics);
+	json_object_end(&j);
 	return flush(w, PENDING_ENOUGH);
 }
 

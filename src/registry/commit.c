@@ -121,6 +121,8 @@ static int commit_write(struct catalog_conn *conn, void *arg)
 		rc = about_write(conn, w);
 	if (rc == 0)
 		rc = lineage_write(conn, w->v.id, &w->lineage);
+	if (rc == 0)
+		rc = catalog_elsewhere_join(conn, &w->digest);
 	sys_crash_point("commit.in-transaction");
 	return rc;
 }

@@ -8,8 +8,8 @@
 
 static int ignore_field(const char *name, const char *value, void *arg) { return 0; }
 
-/* Read as the metrics of a metadata.json are: NaN is null, numbers stay as they were written. */
-static int read_metrics(const char *text, size_t len, char **ret, struct fault *f)
+/* Read as the metrics of a metadata.json are. */
+int evaluation_metrics_read(const char *text, size_t len, char **ret, struct fault *f)
 {
 	auto_buf struct buf whole = BUF_INIT(METRICS_MAX + 64);
 	struct metadata md;
@@ -72,7 +72,7 @@ int registry_evaluate(struct registry *r, const struct registry_actor *who, int6
 	char author[64];
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the store is opened read-only: nothing is recorded");
-	int rc = read_metrics(metrics, len, &compact, f);
+	int rc = evaluation_metrics_read(metrics, len, &compact, f);
 	if (rc < 0)
 		return refuse_system(f, rc, "the metrics cannot be read");
 	caller_user_name(who->uid, author, sizeof author);

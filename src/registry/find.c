@@ -80,15 +80,47 @@ static int find_scope(struct registry *r, struct search *s, const char *scope, s
 
 /* ---- conditions ---- */
 
+/* What is not here may be an input all the same, of a version that came from another store. */
+static int find_input_elsewhere(struct registry *r, struct catalog_condition *c)
+{
+	auto_free struct layout_ref *ref = malloc(sizeof *ref);
+	auto_read struct catalog_conn *conn = NULL;
+	uint32_t first = 1, last = LAYOUT_NUMBER_MAX;
+	bool known = false;
+	if (!ref)
+		return -ENOMEM;
+	if (layout_parse(c->text, ref, NULL) < 0 || strlen(ref->model.path) >= sizeof c->text)
+		return -ENOENT;
+	if (ref->child[0] && layout_classify_child(ref->child, &first) != LAYOUT_CHILD_VERSION)
+		return -ENOENT;
+	if (ref->child[0])
+		last = first;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_elsewhere_known(conn, ref->model.path, first, last, &known);
+	if (rc < 0 || !known)
+		return rc < 0 ? rc : -ENOENT;
+	text_copy(c->text, sizeof c->text, ref->model.path);
+	c->field = CATALOG_FIELD_INPUT_ELSEWHERE;
+	c->lo_ns = first;
+	c->hi_ns = last;
+	return 0;
+}
+
 static int find_input(struct registry *r, struct catalog_condition *c, struct fault *f)
 {
-	struct registry_ref *ref = malloc(sizeof *ref);
-	int rc = ref ? registry_resolve(r, c->text, ref, f) : -ENOMEM;
+	struct fault why = FAULT_INIT;
+	auto_free struct registry_ref *ref = malloc(sizeof *ref);
+	int rc = ref ? registry_resolve(r, c->text, ref, &why) : -ENOMEM;
 	if (rc == 0) {
 		c->id = ref->has_version ? ref->version.id : ref->model.id;
 		c->field = ref->has_version ? CATALOG_FIELD_INPUT : CATALOG_FIELD_INPUT_MODEL;
+		return 0;
 	}
-	free(ref);
+	if (rc == -ENOENT)
+		rc = find_input_elsewhere(r, c);
+	if (rc < 0 && f)
+		*f = why;
 	return rc;
 }
 

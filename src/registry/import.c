@@ -1,6 +1,7 @@
 /* Versions from elsewhere: what may come in, and the one transaction that records it.
  *
- *   check (the whole manifest against the rules and the catalog) → contents → inspect (formats, as at a commit) → one transaction → names of the intake away
+ *   check (the whole manifest against the rules and the catalog) → contents → inspect (formats, as at a commit) → one transaction: versions and what a model
+ *   has besides, then lineage (import_lineage.c) → names of the intake away
  *
  * The manifest is read anew for each of these: nothing of it is kept in memory but the version at hand. A death before the transaction leaves files in incoming/ and blobs that
  * nobody refers to; one after it, the names that the next mount or import clears. */
@@ -26,7 +27,7 @@ struct registry_import {
 };
 
 struct outcome { uint32_t number; bool already; };
-struct outcomes { struct outcome *v; size_t n, cap; };
+struct outcomes { struct outcome *v; size_t n, cap; }; /* of aliases */
 
 enum step { STEP_CHECK, STEP_INSPECT, STEP_RECORD };
 
@@ -52,7 +53,9 @@ struct reading {
 	char label[VERSION_LABEL_MAX];
 	struct import_tree tree;
 	/* STEP_RECORD */
-	struct outcomes versions, links;
+	struct import_map versions;
+	struct outcomes links;
+	bool has_lineage; /* the manifest tells some */
 };
 
 /* ---- begin and end ---- */
@@ -120,7 +123,7 @@ static void reading_release(struct reading *d)
 	forget_aliases(d);
 	free(d->aliases);
 	import_tree_release(&d->tree);
-	free(d->versions.v);
+	import_map_release(&d->versions);
 	free(d->links.v);
 }
 
@@ -179,6 +182,8 @@ static int begin_model(struct reading *d)
 		struct catalog_dir attrs = dir_attrs(d);
 		int64_t id;
 		rc = dirs_ensure_model(d->conn, &attrs, d->layout.path, &id, d->f);
+		if (rc == 0)
+			rc = import_map_add_model(&d->versions, d->layout.path);
 		if (rc < 0)
 			return rc;
 	}
@@ -222,17 +227,16 @@ static int begin_version(struct reading *d)
 }
 
 /* Which number does the version get, and is it here already? */
-static int judge_number(struct reading *d, uint32_t *ret_number, bool *ret_already)
+static int judge_number(struct reading *d, struct import_version *ret)
 {
 	struct catalog_version there;
 	bool same = false;
-	*ret_already = false;
-	*ret_number = (uint32_t)manifest_version(d->m)->number;
+	*ret = (struct import_version){.wanted = (uint32_t)manifest_version(d->m)->number, .number = (uint32_t)manifest_version(d->m)->number};
 	if (d->renumber) {
-		*ret_number = d->model_known ? d->model.last_number + 1 : 1;
-		return *ret_number <= LAYOUT_NUMBER_MAX ? 0 : refuse(d->f, VERDICT_NUMBERS_OUT, "%s has used its last number", d->layout.path);
+		ret->number = d->model_known ? d->model.last_number + 1 : 1;
+		return ret->number <= LAYOUT_NUMBER_MAX ? 0 : refuse(d->f, VERDICT_NUMBERS_OUT, "%s has used its last number", d->layout.path);
 	}
-	int rc = d->model_known ? catalog_version_find(d->conn, d->model.id, *ret_number, &there) : -ENOENT;
+	int rc = d->model_known ? catalog_version_find(d->conn, d->model.id, ret->number, &there) : -ENOENT;
 	if (rc == -ENOENT) /* never used here, also below the highest: it is the number that the version has everywhere */
 		return 0;
 	if (rc == 0 && there.state == CATALOG_COMMITTED)
@@ -244,7 +248,8 @@ static int judge_number(struct reading *d, uint32_t *ret_number, bool *ret_alrea
 	if (!same)
 		return refuse(d->f, VERDICT_NUMBER_USED, "%s is taken: it is a %s version here; import it with a new number (--renumber)", d->label,
 			catalog_state_name(there.state));
-	*ret_already = true;
+	ret->already = true;
+	ret->id = there.id;
 	return 0;
 }
 
@@ -349,7 +354,7 @@ static int commit_version(struct reading *d, int64_t id, const struct metadata *
 	return catalog_version_commit(d->conn, &c);
 }
 
-static int record_version(struct reading *d, uint32_t number)
+static int record_version(struct reading *d, uint32_t number, int64_t *ret_id)
 {
 	const struct manifest_version *mv = manifest_version(d->m);
 	struct metadata md;
@@ -374,19 +379,19 @@ static int record_version(struct reading *d, uint32_t number)
 	metadata_release(&md);
 	if (rc == 0 && number > d->model.last_number)
 		d->model.last_number = number;
+	*ret_id = id;
 	return rc;
 }
 
-static int note_version(struct reading *d, uint32_t number, bool already)
+static int note_version(struct reading *d, const struct import_version *v)
 {
-	uint32_t wanted = (uint32_t)manifest_version(d->m)->number;
 	for (size_t i = 0; i < d->n_aliases; i++)
-		if (d->aliases[i].wanted == wanted)
-			d->aliases[i].number = number;
+		if (d->aliases[i].wanted == v->wanted)
+			d->aliases[i].number = v->number;
 	if (d->step == STEP_RECORD)
-		return outcome_add(&d->versions, number, already);
+		return import_map_add(&d->versions, v);
 	d->totals.versions++;
-	d->totals.already += already;
+	d->totals.already += v->already;
 	d->totals.entries += d->tree.n;
 	d->totals.bytes += d->tree.size;
 	return 0;
@@ -394,17 +399,16 @@ static int note_version(struct reading *d, uint32_t number, bool already)
 
 static int finish_version(struct reading *d)
 {
-	uint32_t number = 0;
-	bool already = false;
+	struct import_version v;
 	import_tree_finish(&d->tree);
 	if (d->tree.n_files == 0)
 		return refuse(d->f, VERDICT_EMPTY_DRAFT, "%s holds no file: there is nothing to take in", d->label);
-	int rc = judge_number(d, &number, &already);
-	if (rc == 0 && d->step == STEP_INSPECT && !already)
+	int rc = judge_number(d, &v);
+	if (rc == 0 && d->step == STEP_INSPECT && !v.already)
 		rc = inspect_version(d);
-	if (rc == 0 && d->step == STEP_RECORD && !already)
-		rc = record_version(d, number);
-	return rc < 0 ? rc : note_version(d, number, already);
+	if (rc == 0 && d->step == STEP_RECORD && !v.already)
+		rc = record_version(d, v.number, &v.id);
+	return rc < 0 ? rc : note_version(d, &v);
 }
 
 /* ---- what a model has besides ---- */
@@ -472,6 +476,12 @@ static int read_through(struct reading *d)
 		case MANIFEST_MODEL: rc = begin_model(d); break;
 		case MANIFEST_ALIAS: rc = add_alias(d); break;
 		case MANIFEST_VERSION: rc = begin_version(d); break;
+		case MANIFEST_INPUT:
+		case MANIFEST_UNKNOWN:
+		case MANIFEST_EVALUATION:
+			d->has_lineage = true;
+			rc = d->step == STEP_CHECK ? import_lineage_check(d->m, item, &d->layout, d->label, d->f) : 0;
+			break;
 		case MANIFEST_ENTRY: rc = import_tree_add(&d->tree, manifest_entry(d->m), d->label, d->f); break;
 		case MANIFEST_VERSION_END: rc = finish_version(d); break;
 		case MANIFEST_MODEL_END: rc = finish_model(d); break;
@@ -516,9 +526,14 @@ static int record_write(struct catalog_conn *conn, void *arg)
 	struct record_job *j = arg;
 	j->d.conn = conn;
 	j->fault = (struct fault)FAULT_INIT;
-	j->d.versions.n = j->d.links.n = 0;
+	j->d.links.n = 0;
+	import_map_reset(&j->d.versions);
 	j->d.has_model = false;
 	int rc = read_through(&j->d);
+	if (rc == 0 && j->d.has_lineage)
+		rc = import_lineage_record(conn, j->d.m, &j->d.versions, j->d.im->who.uid, &j->fault);
+	if (rc == 0)
+		rc = import_lineage_join(conn, &j->d.versions);
 	sys_crash_point("import.in-transaction");
 	return rc;
 }
@@ -532,7 +547,7 @@ static void tell(const struct record_job *j, registry_imported_fn *fn, void *arg
 	while (manifest_next(m, &item, NULL) == 0 && item != MANIFEST_END) {
 		struct registry_imported i = {.model = manifest_model(m)->path};
 		if (item == MANIFEST_VERSION && version < j->d.versions.n) {
-			struct outcome o = j->d.versions.v[version++];
+			struct import_version o = j->d.versions.v[version++];
 			i = (struct registry_imported){REGISTRY_IMPORTED_VERSION, i.model, NULL, (uint32_t)manifest_version(m)->number, o.number, o.already};
 		} else if (item == MANIFEST_ALIAS && link < j->d.links.n) {
 			struct outcome o = j->d.links.v[link++];

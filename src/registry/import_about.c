@@ -39,9 +39,10 @@ int import_about(struct catalog_conn *conn, struct registry *r, const struct imp
 	size_t at = 0;
 	const struct catalog_entry *e = find_metadata(t, &at);
 	auto_close int fd = e ? blob_open(r->blobs, &e->blob) : -ENOENT;
-	if (fd >= 0 && metadata_read(fd, &md, NULL) < 0)
-		md = (struct metadata){0};
-	int rc = digest_tree(t, e && md.generated ? (int64_t)at : -1, &w.digest);
+	int rc = fd >= 0 ? metadata_read(fd, &md, NULL) : e ? fd : 0;
+	if (rc < 0) /* that it is none was refused before; unread it must not pass, or the version would get the digest of another */
+		return rc;
+	rc = digest_tree(t, e && md.generated ? (int64_t)at : -1, &w.digest);
 	w.metadata = md; /* with the metrics that were recorded, which need not be those of the file */
 	w.metadata.metrics = metrics->metrics;
 	w.metadata.n_metrics = metrics->n_metrics;

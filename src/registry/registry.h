@@ -140,6 +140,10 @@ int staging_put_away(struct registry *r, int64_t version_id);
 /* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
 void staging_metadata_name(int64_t version_id, char out[64]);
 
+/* ---- evaluate.c ---- */
+/* The text of a JSON object that holds a number, into compact JSON, to be freed: NaN is null, numbers stay as they were written. VERDICT_BAD_METADATA: it is none. */
+int evaluation_metrics_read(const char *text, size_t len, char **ret, struct fault *f);
+
 /* ---- dirs.c ---- */
 /* In a transaction: the directories down to the model at `path`, those that are missing made with the owner, mode and time of attrs. */
 int dirs_ensure_model(struct catalog_conn *conn, const struct catalog_dir *attrs, const char *path, int64_t *ret_id, struct fault *f);

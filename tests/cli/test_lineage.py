@@ -1,5 +1,6 @@
 """mintfs lineage, stale, blame, and what they mean for retire: over a small graph that metadata.json declares."""
 import json
+import sqlite3
 import subprocess
 
 import pytest
@@ -106,3 +107,21 @@ def test_the_run_is_told_by_blame(drive, store, place):
                    env={"PATH": "/usr/bin:/bin", "MINTFS_RUN": "sweep-3"})
     told = call("blame", f"{M}/v1/model.bin", "--store", store, "--json").json
     assert told["run"] == "sweep-3" and told["command"][0] == "sh" and told["directory"] == str(drive.path(M))
+
+
+def test_a_tree_may_be_deeper_than_what_was_asked_for(drive, store):
+    """Each of many versions was made from the one before it, and all of them from one dataset: each is one step away from that, but stands below the one before."""
+    n = 1200
+    drive.version({"a.csv": "1"}, "dataset/mol")
+    drive.version({"model.bin": "1", "metadata.json": json.dumps({"inputs": ["dataset/mol/v1"]})}, M)
+    assert drive.umount().code == 0
+    with sqlite3.connect(store / "catalog.db") as db:
+        model, first = db.execute("SELECT model_id, id FROM versions ORDER BY id DESC LIMIT 1").fetchone()
+        columns = [r[1] for r in db.execute("PRAGMA table_info(versions)") if r[1] not in ("id", "number")]
+        db.executemany(f"INSERT INTO versions (id, number, {', '.join(columns)}) SELECT ?1, ?2, {', '.join(columns)} FROM versions WHERE id = {first}",
+                       [(first + i, 1 + i) for i in range(1, n)])
+        db.executemany("INSERT INTO inputs VALUES (?, ?, 1)", [(first + i, first + i - 1) for i in range(1, n)] + [(first + i, first - 1) for i in range(1, n)])
+        db.execute("UPDATE models SET last_number = ?, newest_committed = ? WHERE id = ?", (n, n, model))
+    done = call("lineage", "dataset/mol/v1", "--down", "--store", store)
+    assert done.code == 0, done.err
+    assert done.out.count(f"{M}/v") >= n and f"{M}/v{n}" in done.out

@@ -73,6 +73,12 @@ static void read_manifest(const char *text, size_t len)
 				abort();
 			if (item == MANIFEST_ALIAS && !manifest_alias(r)->name)
 				abort();
+			if (item == MANIFEST_INPUT && (!manifest_input(r)->model || manifest_input(r)->how < MANIFEST_OBSERVED || manifest_input(r)->how > MANIFEST_BOTH))
+				abort();
+			if (item == MANIFEST_UNKNOWN && !manifest_unknown(r)->text)
+				abort();
+			if (item == MANIFEST_EVALUATION && (!manifest_evaluation(r)->model || !manifest_evaluation(r)->metrics))
+				abort();
 			if (item == MANIFEST_ENTRY && !manifest_entry(r)->path)
 				abort();
 			if (item == MANIFEST_ENTRY && manifest_entry(r)->type == MANIFEST_FILE && !manifest_entry(r)->sha256)

@@ -137,11 +137,16 @@ def bundles():
                {"path_hex": "62ff64", "type": "file", "size": 3, "sha256": "ab" * 32, "same_as": 0}, {"path": "d", "type": "directory"},
                {"path": "d/l", "type": "symlink", "target": "../a"}]
     run = {"id": "r", "process": "1:2", "user": "ann", "host": "h", "command": ["a", "b"], "git_dirty": -1, "started_ns": 5, "ended_ns": 0, "exit_status": -1}
+    other = {"model": "dataset/mol", "number": 3, "digest": "cd" * 32}
+    lineage = {"inputs": [{**other, "how": "observed"}, {"model": "dataset/mol", "number": 4, "how": "both"}], "unknown": [{"text": "x", "reason": "none"}],
+               "evaluations": [{**other, "at_ns": 9, "author": "ann", "metrics": {"r2": None, "mae": 1e3}}]}
     version = {"number": 1, "minted_ns": 1, "committed_ns": 2, "mtime_ns": 3, "mode": "0555", "uid": 0, "gid": 0, "author": "ann", "message": "m \u00e9",
                "metrics": {"rmse": 1.5}, "run": run, "entries": entries}
     model = {"model": "product/P001_all/mlstm", "mode": "0755", "uid": 0, "gid": 0, "last_number": 2, "best": {"metric": "rmse", "mode": "min", "named": False},
              "aliases": [{"alias": "production", "number": 1, "set_ns": 7}], "versions": [version, {"number": 2, "entries": []}]}
     put("fuzz_bundle", "manifest", json.dumps({"format": "mintfs-bundle", "format_version": 1, "models": [model]}), 1)
+    version.update(lineage=lineage, entries=version.pop("entries"))
+    put("fuzz_bundle", "manifest-lineage", json.dumps({"format": "mintfs-bundle", "format_version": 1, "models": [model]}), 1)
     put("fuzz_bundle", "manifest-empty", '{"format":"mintfs-bundle","format_version":1,"models":[]}', 1)
 
 

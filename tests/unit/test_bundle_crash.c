@@ -9,7 +9,9 @@ int main(void) { return 77; /* needs crash points */ }
 
 #define MODEL "product/P001_all/mlstm"
 
-/* A bundle of two versions from the fixture's store, and an empty second store in its place. */
+#define DATA "dataset/mol"
+
+/* A bundle of two versions and the dataset that one was made from and the other evaluated on, from the fixture's store, and an empty second store in its place. */
 static int make_bundle(struct fixture *x)
 {
 	char path[96];
@@ -21,7 +23,10 @@ static int make_bundle(struct fixture *x)
 	struct catalog_version v = mint(x, model, "next");
 	put(x, v.id, "model.pth", "other weights");
 	put(x, v.id, "copy.pth", "weights");
+	put(x, v.id, "metadata.json", "{\"inputs\": [\"" MODEL "/v1\", \"" DATA "/v1\", \"dataset/none/v1\"]}");
+	int64_t data = committed(x, make_path(x, DATA), NULL), evaluation;
 	commit_ok(x, v.id);
+	assert_int_equal(registry_evaluate(x->r, &x->me, v.id, data, "{\"rmse\": 2}", 11, &evaluation, NULL), 0);
 	struct catalog_alias a;
 	assert_int_equal(registry_alias_set(x->r, &x->me, model, "production", "v2", &a, NULL), 0);
 	snprintf(path, sizeof path, "%s/bundle.tar", x->path);
@@ -29,7 +34,7 @@ static int make_bundle(struct fixture *x)
 	assert_true(fd >= 0);
 	if (bundle_export(x->r, &what, fd, &totals, &f) != 0)
 		fail_msg("export: %s", f.text);
-	assert_int_equal(totals.versions, 2);
+	assert_int_equal(totals.versions, 3);
 	registry_close(x->r);
 	snprintf(x->store, sizeof x->store, "%s/second", x->path);
 	assert_int_equal(registry_init(x->store, NULL), 0);
@@ -84,6 +89,21 @@ static void assert_nothing(struct fixture *x)
 	assert_false(exists(x, "incoming", 0));
 }
 
+static int count_unknown(const char *text, const char *reason, void *arg) { return ++*(int *)arg, 0; }
+static int count_evaluation(const struct catalog_evaluation *e, void *arg) { return ++*(int *)arg, 0; }
+
+static void assert_lineage(struct catalog_conn *conn, int64_t version_id)
+{
+	int64_t made_from;
+	int unknown = 0, evaluations = 0;
+	assert_int_equal(catalog_lineage_count(conn, version_id, &made_from, NULL), 0);
+	assert_int_equal(catalog_input_unknown_list(conn, version_id, count_unknown, &unknown), 0);
+	assert_int_equal(catalog_evaluation_list(conn, version_id, count_evaluation, &evaluations), 0);
+	assert_int_equal(made_from, 2);
+	assert_int_equal(unknown, 1);
+	assert_int_equal(evaluations, 1);
+}
+
 static void assert_all(struct fixture *x)
 {
 	struct registry_ref *ref = calloc(1, sizeof *ref);
@@ -101,6 +121,7 @@ static void assert_all(struct fixture *x)
 	assert_int_equal(registry_read_begin(x->r, &conn), 0);
 	assert_int_equal(catalog_alias_find(conn, ref->model.id, "production", &a), 0);
 	assert_int_equal(a.number, 2);
+	assert_lineage(conn, ref->version.id);
 	assert_int_equal(catalog_file_find(conn, -ref->version.id, "model.pth", &file), 0);
 	catalog_read_end(conn);
 	assert_int_equal(registry_file_open(x->r, &file, &fd, NULL), 0);

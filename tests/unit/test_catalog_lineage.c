@@ -176,6 +176,126 @@ static void test_what_was_discarded_was_not_made_from_anything_but_keeps_its_inp
 	direct_end(e, conn);
 }
 
+/* ---- versions elsewhere ---- */
+
+static int note_elsewhere(const struct catalog_elsewhere *e, enum catalog_how how, void *arg)
+{
+	char *out = arg;
+	snprintf(out + strlen(out), 200 - strlen(out), "%s/v%u %s%s ", e->model, e->number, catalog_how_name(how), e->has_digest ? "" : " without digest");
+	return 0;
+}
+
+static struct catalog_elsewhere elsewhere(const char *model, uint32_t number, int digest)
+{
+	struct catalog_elsewhere e = {.model = model, .number = number, .has_digest = digest != 0};
+	memset(e.digest.sha256, digest, sizeof e.digest.sha256);
+	return e;
+}
+
+/* A version that is here, with a digest. */
+static int64_t here(struct catalog_conn *conn, int64_t model, uint32_t number, int digest)
+{
+	const struct catalog_commit c = {.version_id = env_mint(conn, model, number), .committed_ns = 1, .metrics_summary = "{}"};
+	struct catalog_about a = {.has_digest = true};
+	memset(a.digest.sha256, digest, sizeof a.digest.sha256);
+	assert_int_equal(catalog_version_commit(conn, &c), 0);
+	assert_int_equal(catalog_about_set(conn, c.version_id, &a), 0);
+	return c.version_id;
+}
+
+static int64_t note(struct catalog_conn *conn, const char *model, uint32_t number, int digest)
+{
+	const struct catalog_elsewhere e = elsewhere(model, number, digest);
+	int64_t id = 0;
+	assert_int_equal(catalog_elsewhere_note(conn, &e, &id), 0);
+	return id;
+}
+
+static void join(struct catalog_conn *conn, int digest)
+{
+	const struct catalog_elsewhere e = elsewhere("", 0, digest);
+	assert_int_equal(catalog_elsewhere_join(conn, &e.digest), 0);
+}
+
+static void test_a_version_elsewhere_is_named_once_and_shown_as_an_input(void **state)
+{
+	struct env *e = *state;
+	char text[200] = "";
+	bool known = false;
+	struct catalog_conn *conn = direct_begin(e);
+	int64_t made = env_mint(conn, env_add_model(conn, "P001_all", "mlstm"), 1), first = note(conn, "dataset/mol", 3, 1);
+	assert_int_equal(note(conn, "dataset/mol", 3, 1), first);
+	int64_t unlike = note(conn, "dataset/mol", 3, 2), nameless = note(conn, "dataset/old", 1, 0);
+	assert_int_equal(note(conn, "dataset/old", 1, 0), nameless);
+	assert_true(unlike != first);
+	assert_int_equal(catalog_lineage_known(conn, made, &known), 0);
+	assert_false(known);
+	assert_int_equal(catalog_elsewhere_input_add(conn, made, first, CATALOG_OBSERVED), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, made, first, CATALOG_DECLARED), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, made, nameless, CATALOG_DECLARED), 0);
+	assert_int_equal(catalog_lineage_known(conn, made, &known), 0);
+	assert_true(known);
+	assert_int_equal(catalog_elsewhere_input_list(conn, made, note_elsewhere, text), 0);
+	assert_string_equal(text, "dataset/mol/v3 both dataset/old/v1 declared without digest ");
+	assert_sql(conn, "SELECT data FROM experiments", "[\"dataset/mol/v3\",\"dataset/old/v1\"]");
+	assert_int_equal(catalog_elsewhere_known(conn, "dataset/mol", 1, 9, &known), 0);
+	assert_true(known);
+	assert_int_equal(catalog_elsewhere_known(conn, "dataset/mol", 4, 9, &known), 0);
+	assert_false(known);
+	direct_end(e, conn);
+}
+
+static void test_of_versions_with_one_digest_the_one_of_the_name_is_found_then_one_of_the_model(void **state)
+{
+	struct env *e = *state;
+	struct catalog_conn *conn = direct_begin(e);
+	int64_t a = env_add_model(conn, "P001_all", "mlstm"), b = env_add_model(conn, "P002_all", "mlstm"), id = 0;
+	int64_t a1 = here(conn, a, 1, 1), b1 = here(conn, b, 1, 1), b2 = here(conn, b, 2, 1);
+	const struct { const char *model; uint32_t number; int64_t except, found; } cases[] = {{"product/P002_all/mlstm", 2, 0, b2}, {"product/P002_all/mlstm", 9, 0, b1},
+		{"product/P002_all/mlstm", 2, b2, b1}, {"dataset/mol", 2, 0, a1}, {"dataset/mol", 2, a1, b1}};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct catalog_elsewhere wanted = elsewhere(cases[i].model, cases[i].number, 1);
+		assert_int_equal(catalog_version_find_digest(conn, &wanted, false, cases[i].except, &id), 0);
+		assert_int_equal(id, cases[i].found);
+		assert_int_equal(catalog_version_find_digest(conn, &wanted, true, cases[i].except, &id), -ENOENT); /* no dataset */
+	}
+	assert_int_equal(catalog_version_retire(conn, a1, 1, 0, NULL, NULL), 0);
+	struct catalog_elsewhere wanted = elsewhere("dataset/mol", 1, 1);
+	assert_int_equal(catalog_version_find_digest(conn, &wanted, false, 0, &id), 0);
+	assert_int_equal(id, b1); /* committed before retired */
+	direct_end(e, conn);
+}
+
+static void test_what_waited_for_a_version_joins_it_and_nothing_is_made_from_itself(void **state)
+{
+	struct env *e = *state;
+	struct edges up = {0};
+	char text[200] = "";
+	struct catalog_conn *conn = direct_begin(e);
+	int64_t model = env_add_model(conn, "P001_all", "mlstm"), made = here(conn, model, 1, 5), twin = here(conn, model, 2, 1);
+	int64_t wanted = note(conn, "dataset/mol", 3, 1), other = note(conn, "dataset/mol", 4, 2);
+	assert_int_equal(catalog_elsewhere_input_add(conn, made, wanted, CATALOG_OBSERVED), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, made, other, CATALOG_OBSERVED), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, twin, wanted, CATALOG_OBSERVED), 0);
+	assert_int_equal(catalog_input_add(conn, made, twin, CATALOG_DECLARED), 0);
+	const struct catalog_evaluation x = {.version_id = made, .dataset_id = wanted, .at_ns = 5, .metrics = "{\"rmse\":1}"};
+	assert_int_equal(catalog_elsewhere_evaluation_add(conn, &x), 0);
+	assert_int_equal(catalog_elsewhere_evaluation_add(conn, &x), 0);
+	assert_sql(conn, "SELECT count(*) FROM elsewhere_evaluations", "1");
+	join(conn, 1); /* the twin is no dataset, and not made from itself */
+	assert_int_equal(catalog_lineage_list(conn, made, false, note_edge, &up), 0);
+	assert_int_equal(up.n, 1);
+	assert_int_equal(up.id[0], twin);
+	assert_int_equal(up.how[0], CATALOG_BOTH);
+	assert_int_equal(catalog_elsewhere_input_list(conn, made, note_elsewhere, text), 0);
+	assert_string_equal(text, "dataset/mol/v4 observed ");
+	assert_sql(conn, "SELECT (SELECT count(*) FROM elsewhere) || ' ' || (SELECT count(*) FROM elsewhere_inputs) || ' ' || (SELECT count(*) FROM elsewhere_evaluations)", "2 2 1");
+	join(conn, 2);
+	join(conn, 3); /* nobody waits for that */
+	assert_sql(conn, "SELECT count(*) FROM elsewhere", "2");
+	direct_end(e, conn);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, env_setup, env_teardown)
@@ -188,6 +308,9 @@ int main(void)
 		T(test_the_last_of_equal_facts_counts_and_what_is_too_long_is_left_out),
 		T(test_an_input_observed_and_declared_is_both_and_is_found_from_both_ends),
 		T(test_what_was_discarded_was_not_made_from_anything_but_keeps_its_inputs),
+		T(test_a_version_elsewhere_is_named_once_and_shown_as_an_input),
+		T(test_of_versions_with_one_digest_the_one_of_the_name_is_found_then_one_of_the_model),
+		T(test_what_waited_for_a_version_joins_it_and_nothing_is_made_from_itself),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

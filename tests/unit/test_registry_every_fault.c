@@ -10,6 +10,8 @@ int main(void) { return 77; /* needs injected faults */ }
 #else
 #include "alloc_faults.h"
 
+#include "../../src/registry/registry.h"
+
 #include <mintfs/bundle.h>
 
 #define CALLS_MAX 3000
@@ -383,11 +385,55 @@ static int export_to(struct walk *w, const char *path, struct fault *f)
 
 static int export_act(struct walk *w) { return export_to(w, "product/P001_all/mlstm/v1", &w->f); }
 
+/* The version gets lineage of each kind: made from one that is here and one elsewhere, evaluated elsewhere, and waited for by another, as if that had come in before it. */
+static int lineage_write(struct catalog_conn *conn, void *arg)
+{
+	struct walk *w = arg;
+	struct catalog_about about;
+	struct catalog_elsewhere e = {.model = "dataset/mol", .number = (uint32_t)w->turn, .has_digest = true};
+	int64_t there, waited;
+	assert_int_equal(catalog_about_get(conn, w->id, &about), 0);
+	assert_int_equal(catalog_elsewhere_note(conn, &e, &there), 0);
+	e = (struct catalog_elsewhere){.model = "store/S1_P1/kan", .number = 7, .has_digest = about.has_digest, .digest = about.digest};
+	assert_int_equal(catalog_elsewhere_note(conn, &e, &waited), 0);
+	catalog_about_release(&about);
+	const struct catalog_evaluation x = {.version_id = w->id, .dataset_id = there, .at_ns = 5, .author = "ann", .metrics = "{\"rmse\":1}"};
+	assert_int_equal(catalog_input_add(conn, w->id, w->kept[0].id, CATALOG_OBSERVED), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, w->id, there, CATALOG_DECLARED), 0);
+	assert_int_equal(catalog_elsewhere_evaluation_add(conn, &x), 0);
+	assert_int_equal(catalog_input_unknown_add(conn, w->id, "dataset/none/v1", "there is none"), 0);
+	assert_int_equal(catalog_elsewhere_input_add(conn, w->kept[1].id, waited, CATALOG_OBSERVED), 0);
+	return 0;
+}
+
+static int count_input(const struct catalog_elsewhere *e, enum catalog_how how, void *arg) { return ++*(int *)arg, 0; }
+static int count_evaluation(const struct catalog_elsewhere *e, const struct catalog_evaluation *x, void *arg) { return ++*(int *)arg, 0; }
+static int count_unknown(const char *text, const char *reason, void *arg) { return ++*(int *)arg, 0; }
+
+static void has_lineage(struct walk *w)
+{
+	struct catalog_conn *conn;
+	int64_t made_from, made_into;
+	int elsewhere = 0, evaluations = 0, unknown = 0;
+	assert_int_equal(registry_read_begin(w->x->r, &conn), 0);
+	assert_int_equal(catalog_lineage_count(conn, w->id, &made_from, &made_into), 0);
+	assert_int_equal(catalog_elsewhere_input_list(conn, w->id, count_input, &elsewhere), 0);
+	assert_int_equal(catalog_elsewhere_evaluation_list(conn, w->id, count_evaluation, &evaluations), 0);
+	assert_int_equal(catalog_input_unknown_list(conn, w->id, count_unknown, &unknown), 0);
+	catalog_read_end(conn);
+	assert_int_equal(made_from, 1);
+	assert_int_equal(made_into, 1);
+	assert_int_equal(elsewhere, 1);
+	assert_int_equal(evaluations, 1);
+	assert_int_equal(unknown, 1);
+}
+
 /* A version that has become a bundle, and whose contents are freed: all of it has to come in again. */
 static void bundle_prepare(struct walk *w)
 {
 	char path[96];
 	commit_prepare(w);
+	assert_int_equal(catalog_write(w->x->r->catalog, false, lineage_write, w), 0);
 	snprintf(path, sizeof path, "product/P001_all/mlstm/v%u", w->number);
 	assert_int_equal(export_to(w, path, NULL), 0);
 	assert_int_equal(retire_act(w), 0);
@@ -417,7 +463,13 @@ static int find_number(struct walk *w, uint32_t number, struct catalog_version *
 static void not_imported(struct walk *w)
 {
 	struct catalog_version v;
+	struct catalog_conn *conn;
+	int64_t made_into = -1;
 	assert_int_equal(find_number(w, w->number + 1, &v), -ENOENT);
+	assert_int_equal(registry_read_begin(w->x->r, &conn), 0);
+	assert_int_equal(catalog_lineage_count(conn, w->id, NULL, &made_into), 0);
+	catalog_read_end(conn);
+	assert_int_equal(made_into, 0); /* what waits goes on to wait */
 }
 
 static void is_imported(struct walk *w)
@@ -428,6 +480,7 @@ static void is_imported(struct walk *w)
 	w->id = v.id;
 	w->number = v.number;
 	assert_content(w->x, v.id, "model.pth", w->text);
+	has_lineage(w);
 	keep(w);
 }
 
