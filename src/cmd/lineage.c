@@ -231,7 +231,7 @@ static void put_nodes(const struct graph *g, bool dot, const struct graph *witho
 static void put_edges(const struct graph *g, bool dot)
 {
 	char a[NODE_ID_MAX], b[NODE_ID_MAX];
-	for (size_t i = 0; i < g->n_nodes; i++)
+	for (size_t i = 0; g->edges && i < g->n_nodes; i++)
 		for (size_t k = 0; k < g->nodes[i].n; k++) {
 			const struct edge *e = &g->edges[g->nodes[i].first + k];
 			int64_t from = g->down ? g->nodes[i].id : g->nodes[e->to].id, to = g->down ? g->nodes[e->to].id : g->nodes[i].id;

@@ -197,8 +197,8 @@ static int record_input(struct recording *k)
 {
 	const struct manifest_input *i = manifest_input(k->m);
 	struct named n = named_of(k->m, MANIFEST_INPUT);
-	bool elsewhere;
-	int64_t id;
+	bool elsewhere = false;
+	int64_t id = 0;
 	int rc = bind_version(k, &n, false, &id, &elsewhere);
 	if (rc < 0)
 		return rc;
@@ -210,8 +210,8 @@ static int record_evaluation(struct recording *k)
 	const struct manifest_evaluation *x = manifest_evaluation(k->m);
 	struct named n = named_of(k->m, MANIFEST_EVALUATION);
 	auto_free char *metrics = NULL;
-	bool elsewhere;
-	int64_t id;
+	bool elsewhere = false;
+	int64_t id = 0;
 	int rc = evaluation_metrics_read(x->metrics, strlen(x->metrics), &metrics, NULL);
 	if (rc == 0)
 		rc = bind_version(k, &n, true, &id, &elsewhere);
