@@ -232,7 +232,6 @@ static int run(const struct command *self, int argc, char **argv)
 	bool delete = false, history = false;
 	const struct cmd_flag flags[] = {{"delete", 'd', &delete, NULL}, {"history", 0, &history, NULL}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct fault f = FAULT_INIT;
 	int code = cmd_parse(self, argc, argv, flags, 2, 1, 3, &a);
 	if (code != CMD_GO_ON)
@@ -246,7 +245,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct json_out j;
 	json_init(&j, &b, 2);
 	struct request q = {.self = self, .o = &a.o, .name = a.v[1], .version = a.v[2], .j = a.o.json ? &j : NULL};
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, delete || a.n == 3, &s, &f) < 0 || source_resolve(s, t.name, &q.model, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, delete || a.n == 3, NULL, &s, &q.model, &f) < 0)
 		return cmd_fail(self, &f);
 	if (q.model.has_version)
 		return cmd_usage(self, "the first argument is a model: %s", q.model.model);

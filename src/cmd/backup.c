@@ -43,7 +43,7 @@ static int run_backup(const struct command *self, int argc, char **argv)
 	if (code != CMD_GO_ON)
 		return code;
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(NULL, &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "what a backup holds", &f) < 0)
+	if (source_find(NULL, &a.o, false, "what a backup holds", &s, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	struct progress p;
 	progress_begin(&p, "backup");

@@ -122,7 +122,6 @@ static int print(const struct blame *b, bool color)
 static int run(const struct command *self, int argc, char **argv)
 {
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	int code = cmd_parse(self, argc, argv, NULL, 0, 1, 1, &a);
@@ -131,8 +130,7 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_source struct source *s = NULL;
 	auto_buf struct buf b = BUF_INIT(1u << 20);
 	struct json_out j;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "who made a file", &f) < 0 ||
-	    source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, false, "who made a file", &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	if (!ref.has_version || !ref.rest[0])
 		return cmd_usage(self, "name a file of a version, such as product/P001_all/mlstm/production/model.pth");

@@ -56,7 +56,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (code != CMD_GO_ON)
 		return code;
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || pick_draft(s, a.v[0], t.name, true, &ref, &f) < 0)
+	if (source_find(a.v[0], &a.o, true, NULL, &s, &t, &f) < 0 || pick_draft(s, a.v[0], t.name, true, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	bool was = ref.state == CATALOG_COMMITTED;
 	if (!was && commit(s, &ref, message, &f) < 0)

@@ -347,7 +347,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return code;
 	auto_source struct source *s = NULL;
 	auto_free struct comparison *c = calloc(1, sizeof *c);
-	if (!c || cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "evaluations", &f) < 0)
+	if (!c || source_find(a.v[0], &a.o, false, "evaluations", &s, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	c->self = self;
 	c->o = &a.o;

@@ -50,7 +50,6 @@ static int run(const struct command *self, int argc, char **argv)
 	const char *dataset = NULL, *metrics = NULL;
 	const struct cmd_flag flags[] = {{"dataset", 0, NULL, &dataset}, {"metrics", 0, NULL, &metrics}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref version, data;
 	struct fault f = FAULT_INIT;
 	auto_buf struct buf text = BUF_INIT(METRICS_MAX);
@@ -61,8 +60,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (!dataset || !metrics)
 		return cmd_usage(self, "--dataset and --metrics are needed");
 	auto_source struct source *s = NULL;
-	if (read_metrics(metrics, &text, &f) < 0 || cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 ||
-	    source_need_store(s, "evaluations", &f) < 0 || source_resolve(s, t.name, &version, &f) < 0 || resolve_dataset(s, dataset, &data, &f) < 0)
+	if (read_metrics(metrics, &text, &f) < 0 || source_find_ref(a.v[0], &a.o, true, "evaluations", &s, &version, &f) < 0 || resolve_dataset(s, dataset, &data, &f) < 0)
 		return cmd_fail(self, &f);
 	if (!version.has_version)
 		return cmd_usage(self, "which version of %s? Name it, such as %s/v1", version.model, version.model);

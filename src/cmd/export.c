@@ -106,7 +106,7 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_free struct registry_ref *refs = calloc((size_t)a.n + 1, sizeof *refs);
 	if (!refs)
 		return fault_set(&f, ENOMEM, "not enough memory"), cmd_fail(self, &f);
-	if (cmd_find_target(a.n ? a.v[0] : NULL, &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "a bundle", &f) < 0 ||
+	if (source_find(a.v[0], &a.o, false, "a bundle", &s, &t, &f) < 0 ||
 	    resolve(s, &a, refs, &f) < 0)
 		return cmd_fail(self, &f);
 	struct progress p;

@@ -207,8 +207,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct finding w = {.o = &a.o, .t = TABLE_INIT, .self = self};
 	bool place = a.n > 0 && is_place(a.v[0]);
 	struct registry_find q = {.conditions = a.v + place, .n_conditions = (unsigned)(a.n - place), .limit = (uint32_t)n};
-	if (note_columns(&w, q.conditions, q.n_conditions, &f) < 0 || cmd_find_target(place ? a.v[0] : NULL, &a.o, &t, &f) < 0 ||
-	    source_open(&t, false, &s, &f) < 0 || source_need_store(s, "what is known of versions", &f) < 0)
+	if (note_columns(&w, q.conditions, q.n_conditions, &f) < 0 || source_find(place ? a.v[0] : NULL, &a.o, false, "what is known of versions", &s, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	w.s = s;
 	q.scope = t.name;

@@ -165,7 +165,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct telling telling = {.self = self, .j = a.o.json ? &j : NULL, .renumber = renumber};
 	json_init(&j, &b, 2);
 	json_array_begin(&j);
-	if (cmd_find_target(NULL, &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || source_need_store(s, "what an import changes", &f) < 0)
+	if (source_find(NULL, &a.o, true, "what an import changes", &s, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	int rc = tree.dir ? import_tree(s, &tree, &telling, &f) : import_bundle(s, a.v[0], renumber, &telling, &f);
 	if (rc < 0)

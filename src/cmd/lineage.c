@@ -378,7 +378,6 @@ static int run(const struct command *self, int argc, char **argv)
 	const struct cmd_flag flags[] = {{"up", 0, &up, NULL}, {"down", 0, &down, NULL}, {"both", 0, &both, NULL}, {"depth", 0, NULL, &depth_text}, {"dot", 0, &dot, NULL},
 		{"mermaid", 0, &mermaid, NULL}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	uint64_t depth = DEPTH_DEFAULT;
@@ -392,8 +391,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (dot + mermaid + a.o.json > 1)
 		return cmd_usage(self, "--dot, --mermaid and --json exclude each other");
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "lineage", &f) < 0 ||
-	    source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, false, "lineage", &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	if (!ref.has_version)
 		return cmd_usage(self, "%s is a model: name a version, such as %s/latest", ref.model, ref.model);

@@ -164,9 +164,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct json_out j;
 	json_init(&j, &b, 2);
 	struct listing l = {.j = a.o.json ? &j : NULL, .t = TABLE_INIT, .names = names};
-	int rc = cmd_find_target(a.n ? a.v[0] : NULL, &a.o, &t, &f);
-	if (rc == 0)
-		rc = source_open(&t, false, &s, &f);
+	int rc = source_find(a.v[0], &a.o, false, NULL, &s, &t, &f);
 	if (rc == 0)
 		rc = list(s, t.name, &l, &f);
 	if (rc == 0 && !l.j && (rc = table_print(&l.t, 0, a.o.color)) < 0)

@@ -180,7 +180,7 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
 	json_init(&j, &b, 2);
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || show_history(s, t.name, &q, &a.o, a.o.json ? &j : NULL, &f) < 0)
+	if (source_find(a.v[0], &a.o, false, NULL, &s, &t, &f) < 0 || show_history(s, t.name, &q, &a.o, a.o.json ? &j : NULL, &f) < 0)
 		return cmd_fail(self, &f);
 	return a.o.json ? cmd_put_json(self, &b) : cmd_done(self);
 }

@@ -122,7 +122,6 @@ static int run(const struct command *self, int argc, char **argv)
 	bool relative = false, resolve_it = false;
 	const struct cmd_flag flags[] = {{"relative", 0, &relative, NULL}, {"resolve", 0, &resolve_it, NULL}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	char path[PATH_MAX];
@@ -132,7 +131,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (relative && resolve_it)
 		return cmd_usage(self, "--relative and --resolve exclude each other");
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, false, NULL, &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	if (resolve_it)
 		return run_resolve(self, s, &ref, a.o.json);

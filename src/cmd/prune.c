@@ -283,9 +283,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return code;
 	auto_source struct source *s = NULL;
 	p.o = &a.o;
-	int rc = cmd_find_target(a.v[0], &a.o, &t, &f);
-	if (rc == 0)
-		rc = source_open(&t, p.yes, &s, &f);
+	int rc = source_find(a.v[0], &a.o, p.yes, NULL, &s, &t, &f);
 	p.s = s;
 	if (rc == 0)
 		rc = plan(&p, a.v[0], t.name, &f);

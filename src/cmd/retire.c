@@ -30,14 +30,13 @@ static int run(const struct command *self, int argc, char **argv)
 	const char *message = NULL;
 	const struct cmd_flag flags[] = {{"force", 'f', &force, NULL}, {"message", 'm', NULL, &message}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	int code = cmd_parse(self, argc, argv, flags, 2, 1, 1, &a);
 	if (code != CMD_GO_ON)
 		return code;
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, true, &s, &f) < 0 || source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, true, NULL, &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	if (!ref.has_version || ref.rest[0])
 		return cmd_usage(self, "a version is retired, such as %s/v3, not %s", ref.model, ref.rest[0] ? "a file of it" : "a whole model");

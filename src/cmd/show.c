@@ -465,7 +465,6 @@ static int show_model(struct showing *w, struct fault *f)
 static int run(const struct command *self, int argc, char **argv)
 {
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	int code = cmd_parse(self, argc, argv, NULL, 0, 1, 1, &a);
@@ -475,7 +474,7 @@ static int run(const struct command *self, int argc, char **argv)
 	auto_buf struct buf b = BUF_INIT(1u << 30);
 	struct json_out j;
 	json_init(&j, &b, 2);
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, false, NULL, &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	struct showing w = {.self = self, .o = &a.o, .s = s, .ref = &ref, .j = a.o.json ? &j : NULL};
 	if (ref.has_version ? show_version(&w, &f) < 0 : show_model(&w, &f) < 0)

@@ -55,6 +55,21 @@ int source_need_store(const struct source *s, const char *what, struct fault *f)
 	return s->r ? 0 : fault_set(f, EACCES, "%s cannot be read on the drive: it takes the store %s, which only its owner and root may open", what, s->store);
 }
 
+int source_find(const char *arg, const struct cmd_options *o, bool write, const char *store_for, struct source **ret, struct cmd_target *ret_target, struct fault *f)
+{
+	int rc = cmd_find_target(arg, o, ret_target, f);
+	if (rc == 0)
+		rc = source_open(ret_target, write, ret, f);
+	return rc == 0 && store_for ? source_need_store(*ret, store_for, f) : rc;
+}
+
+int source_find_ref(const char *arg, const struct cmd_options *o, bool write, const char *store_for, struct source **ret, struct source_ref *ret_ref, struct fault *f)
+{
+	struct cmd_target t;
+	int rc = source_find(arg, o, write, store_for, ret, &t, f);
+	return rc < 0 ? rc : source_resolve(*ret, t.name, ret_ref, f);
+}
+
 int source_resolve(struct source *s, const char *text, struct source_ref *ret, struct fault *f)
 {
 	if (!*text)

@@ -21,6 +21,9 @@ static inline void source_close_(struct source **s) { source_close(*s); }
 /* -EACCES with a sentence where there is only the drive. what: "the history of aliases" */
 int source_need_store(const struct source *s, const char *what, struct fault *f);
 
+/* For an argument of the command line: cmd_find_target, source_open and, unless store_for is NULL, source_need_store(store_for). *ret may be set on failure, too. */
+int source_find(const char *arg, const struct cmd_options *o, bool write, const char *store_for, struct source **ret, struct cmd_target *ret_target, struct fault *f);
+
 /* A model, or a version of it. */
 struct source_ref {
 	char model[CATALOG_PATH_MAX];
@@ -31,6 +34,7 @@ struct source_ref {
 	int64_t model_id, version_id; /* 0: the drive alone */
 };
 int source_resolve(struct source *s, const char *text, struct source_ref *ret, struct fault *f);
+int source_find_ref(const char *arg, const struct cmd_options *o, bool write, const char *store_for, struct source **ret, struct source_ref *ret_ref, struct fault *f); /* source_find, source_resolve */
 void source_label(const struct source_ref *ref, char out[CATALOG_PATH_MAX + 16]); /* "product/P001_all/mlstm/v2" */
 
 /* The links of a model: latest and best, then aliases by name. */

@@ -71,7 +71,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct json_out j;
 	json_init(&j, &b, 2);
 	struct stale s = {.j = a.o.json ? &j : NULL, .t = TABLE_INIT};
-	if (cmd_find_target(a.n ? a.v[0] : NULL, &a.o, &t, &f) < 0 || source_open(&t, false, &src, &f) < 0 || source_need_store(src, "lineage", &f) < 0)
+	if (source_find(a.v[0], &a.o, false, "lineage", &src, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
 		table_column(&s.t, titles[i], false);

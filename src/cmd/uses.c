@@ -108,7 +108,6 @@ static int run(const struct command *self, int argc, char **argv)
 	static const struct { const char *title; bool right; } columns[] = {{"USER", false}, {"HOST", false}, {"FIRST", false}, {"LAST", false}, {"TIMES", true},
 		{"NOW", false}, {"COMMAND", false}};
 	struct cmd_args a;
-	struct cmd_target t;
 	struct source_ref ref;
 	struct fault f = FAULT_INIT;
 	auto_buf struct buf b = BUF_INIT(1u << 20);
@@ -117,8 +116,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (code != CMD_GO_ON)
 		return code;
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "who uses a version", &f) < 0 ||
-	    source_resolve(s, t.name, &ref, &f) < 0)
+	if (source_find_ref(a.v[0], &a.o, false, "who uses a version", &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	if (!ref.has_version)
 		return cmd_usage(self, "%s is a model: name a version, such as %s/latest", ref.model, ref.model);

@@ -233,7 +233,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (from && parse_u64(from, INT64_MAX, &ignored) < 0)
 		return cmd_usage(self, "--from takes the number of an event, '%s' is none", from);
 	auto_source struct source *s = NULL;
-	if (cmd_find_target(a.v[0], &a.o, &t, &f) < 0 || source_open(&t, false, &s, &f) < 0 || source_need_store(s, "what happens", &f) < 0)
+	if (source_find(a.v[0], &a.o, false, "what happens", &s, &t, &f) < 0)
 		return cmd_fail(self, &f);
 	auto_free struct watcher *w = calloc(1, sizeof *w);
 	if (!w || text_copy(w->under, sizeof w->under, t.name) < 0) {
