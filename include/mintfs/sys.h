@@ -77,7 +77,7 @@ int sys_fault_hits(void);
 int sys_fault_point(const char *name); /* for calls that are made elsewhere: 0, or -errno if this one is to fail */
 /* A named place between two steps. Where the environment says MINTFS_CRASH=name, or name:n for the nth passing, the process ends here as by SIGKILL:
  * _exit(137), nothing is flushed or undone. The names stand in docs/design/registry.md. Where it says MINTFS_HANG=name, or name:n, the thread stays here
- * for ever. Where it says MINTFS_MARKS=file, each name that is passed is written to that file. */
+ * for ever; by MINTFS_DELAY=name:ms for so long, at each passing. Where it says MINTFS_MARKS=file, each name that is passed is written to that file. */
 void sys_crash_point(const char *name);
 #else
 #define sys_fault_point(name) 0

@@ -172,5 +172,8 @@ void sys_crash_point(const char *name)
 		_exit(137);
 	while (its_time(getenv("MINTFS_HANG"), name, &hang_passes))
 		pause();
+	const char *delay = getenv("MINTFS_DELAY");
+	if (delay && strncmp(delay, name, strlen(name)) == 0 && delay[strlen(name)] == ':')
+		usleep((useconds_t)atoi(delay + strlen(name) + 1) * 1000);
 }
 #endif

@@ -463,18 +463,21 @@ static int add_alias(struct model_listing *l, const char *name, uint32_t number)
 	return l->aliases[l->n_aliases].name ? (l->n_aliases++, 0) : -ENOMEM;
 }
 
-/* "v2", "./v2/", or an absolute path that ends so: programs write all of these. */
-static uint32_t number_in_target(int dirfd, const char *name)
+/* "v2", "./v2/", or an absolute path that ends so: programs write all of these. *ret 0: it leads to no version. */
+static int number_in_target(int dirfd, const char *name, uint32_t *ret)
 {
 	char target[PATH_MAX];
-	uint32_t number = 0;
-	if (sys_readlinkat(dirfd, name, target, sizeof target) < 0)
-		return 0;
+	ssize_t r = sys_readlinkat(dirfd, name, target, sizeof target);
+	*ret = 0;
+	if (r < 0)
+		return r == -ENAMETOOLONG || r == -ENOENT ? 0 : (int)r;
 	size_t len = strlen(target);
 	while (len > 1 && target[len - 1] == '/')
 		target[--len] = '\0';
 	char *slash = strrchr(target, '/');
-	return layout_classify_child(slash ? slash + 1 : target, &number) == LAYOUT_CHILD_VERSION ? number : 0;
+	if (layout_classify_child(slash ? slash + 1 : target, ret) != LAYOUT_CHILD_VERSION)
+		*ret = 0;
+	return 0;
 }
 
 static int list_one(struct import *k, const struct layout_model *model, int dirfd, const char *name, struct model_listing *l)
@@ -491,8 +494,11 @@ static int list_one(struct import *k, const struct layout_model *model, int dirf
 		return add_version(l, number);
 	if ((kind == LAYOUT_CHILD_LATEST || kind == LAYOUT_CHILD_BEST) && S_ISLNK(st.st_mode))
 		return 0; /* MintFS makes its own */
-	if (kind == LAYOUT_CHILD_ALIAS && S_ISLNK(st.st_mode) && (number = number_in_target(dirfd, name)))
-		return add_alias(l, name, number);
+	if (kind == LAYOUT_CHILD_ALIAS && S_ISLNK(st.st_mode)) {
+		rc = number_in_target(dirfd, name, &number);
+		if (rc < 0 || number)
+			return rc < 0 ? rc : add_alias(l, name, number);
+	}
 	note(k, path, S_ISDIR(st.st_mode) ? "it is not named like a version (v1, v2, ...)" : S_ISLNK(st.st_mode) ? "it leads to no version" : "it stands outside a version",
 		false, false);
 	return 0;
@@ -520,6 +526,9 @@ static void set_alias(struct import *k, const struct layout_model *model, const 
 	catalog_read_end(conn);
 	if (found == 0 && there.number != a->number) {
 		snprintf(why.text, sizeof why.text, "the alias leads to v%u in the store and stays there", there.number);
+		note(k, path, why.text, false, false);
+	} else if (found < 0 && found != -ENOENT) {
+		fault_set(&why, -found, "it cannot be set: %s", strerror(-found));
 		note(k, path, why.text, false, false);
 	} else if (rc < 0 || (found == -ENOENT && registry_alias_set(k->r, &k->who, m->id, a->name, target, &there, &why) < 0)) {
 		note(k, path, why.error ? why.text : "its model was not taken in", false, false);

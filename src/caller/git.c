@@ -19,9 +19,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -74,6 +76,17 @@ static bool become_user(uid_t uid, gid_t gid)
 	return privileges_drop_all() == 0;
 }
 
+/* A child holds what the daemon had open at the fork, files of drafts that are written too, and as long as it does a commit of theirs finds somebody who can still write. So
+ * its first act is to close all that, and only then it takes the lowest priority: a child that has it from birth may wait for the processor for longer than a commit has patience. */
+static void let_go(int out)
+{
+	if (out > 3)
+		syscall(SYS_close_range, 3U, (unsigned)out - 1, 0U); /* Linux 5.9; before it close-on-exec does */
+	syscall(SYS_close_range, (unsigned)out + 1, ~0U, 0U);
+	syscall(SYS_setpriority, PRIO_PROCESS, 0, 19);
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+}
+
 /* Standard input and error from nowhere, output to the pipe, nothing else. Both descriptors are moved out of the way
  * first, as the daemon may run without standard descriptors. */
 static bool set_descriptors(int out)
@@ -83,7 +96,7 @@ static bool set_descriptors(int out)
 	out = fcntl(out, F_DUPFD, 3);
 	if (null < 0 || out < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(null, 2) < 0)
 		return false;
-	if (syscall(SYS_close_range, 3U, ~0U, 0U) < 0) { /* Linux 5.9; before it close-on-exec does */
+	if (syscall(SYS_close_range, 3U, ~0U, 0U) < 0) {
 		close(null);
 		close(out);
 	}
@@ -108,6 +121,7 @@ static _Noreturn void run_child(const struct git_job *job, const char *const *ar
 		const char *const *text;
 		char *const *exec;
 	} args = {.text = argv}, env = {.text = git_environment};
+	let_go(out);
 	setsid();
 	if (set_descriptors(out) && become_user(job->uid, job->gid) && chdir(job->cwd) == 0) {
 		reset_signals();

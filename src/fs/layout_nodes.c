@@ -11,7 +11,6 @@
 
 #define VERSIONS_NAME "versions.json"
 #define DIR_BITS (01777 | S_ISGID)
-#define RELEASE_WAIT_MS 1000
 
 int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret)
 {
@@ -227,6 +226,7 @@ static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
 		c->subject = node_make(NODE_VERSION, (uint64_t)child.version.id);
 		return committed_refuse(c, c->subject);
 	}
+	open_wait_closed(c->fs, child.version.id); /* we are on the pool (ops.c, may_be_version) */
 	return registry_discard(c->fs->registry, &c->who, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
 }
 
@@ -350,10 +350,14 @@ static int layout_setxattr(struct call *c, fuse_ino_t ino, const char *name, con
 		return 0; /* discarded by the worker that died */
 	if (r < 0 || child.kind != REGISTRY_VERSION)
 		return fault_set(&c->fault, ENOENT, "'%s' is no version of the model: write v3, and what belongs to it behind a blank", text);
-	open_wait_writers(c->fs, child.version.id, RELEASE_WAIT_MS);
+	bool force = strcmp(rest, "force") == 0;
+	if (commits || force)
+		open_wait_writers(c->fs, child.version.id);
+	else
+		open_wait_closed(c->fs, child.version.id);
 	if (commits)
 		return registry_commit(c->fs->registry, &c->who, child.version.id, *rest ? rest : NULL, &c->fault);
-	return registry_discard(c->fs->registry, &c->who, child.version.id, strcmp(rest, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
+	return registry_discard(c->fs->registry, &c->who, child.version.id, force ? REGISTRY_DISCARD_FORCE : 0, &c->fault);
 }
 
 const struct node_ops layout_ops = {

@@ -14,6 +14,8 @@
 #include <mintfs/sys.h>
 #include <string.h>
 
+#define RELEASE_WAIT_NS NS_PER_SEC /* for RELEASEs on their way */
+
 struct open_entry {
 	struct open_file file; /* first: callers hold it */
 	uint64_t handle;
@@ -90,17 +92,21 @@ int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_f
 	struct fs *fs = c->fs;
 	struct kept_open *kept = keep_take(fs->keep, KEEP_OPENS);
 	struct open_entry *e;
-	int r = kept ? add_entry(fs, proto, kept, &e) : -ENFILE;
+	int r;
 
-	if (r < 0) {
-		keep_drop(fs->keep, KEEP_OPENS, kept);
-		return r;
-	}
+	if (!kept)
+		return -ENFILE;
+	/* Before it stands in the list, where open_drop_ghost reads it. */
 	kept->unique = c->unique;
 	kept->ino = proto->ino;
 	kept->version_id = proto->version_id;
 	kept->backing_ino = proto->backing_ino;
 	kept->flags = (proto->writable ? KEPT_WRITABLE : 0) | (proto->is_draft ? KEPT_DRAFT : 0) | (proto->is_text ? KEPT_TEXT : 0);
+	r = add_entry(fs, proto, kept, &e);
+	if (r < 0) {
+		keep_drop(fs->keep, KEEP_OPENS, kept);
+		return r;
+	}
 	keep_hold(&kept->slot, 0, proto->fd);
 	keep_hold(&kept->slot, 1, proto->path_fd);
 	keep_publish(kept);
@@ -117,7 +123,9 @@ int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_f
 	int r = passthrough_begin(fs, req, ino, of->fd, &of->backing_id);
 	if (r == 0) {
 		of->kept->backing_id = of->backing_id;
-		of->kept->node = of->node = ino;
+		of->kept->node = ino;
+		SCOPED_LOCK(&fs->opens.lock); /* it stands in the list already, where open_has_writer reads it */
+		of->node = ino;
 	}
 	return r;
 }
@@ -172,26 +180,29 @@ void open_file_end(struct fs *fs, struct open_file *of)
 }
 
 /* Under the lock. */
-static bool has_writer(const struct open_table *t, int64_t version_id)
+static bool is_open(const struct open_table *t, int64_t version_id, bool readers_too)
 {
 	for (const struct open_entry *e = t->first; e; e = e->next) {
-		if (e->file.is_draft && e->file.writable && e->file.version_id == version_id)
+		if (e->file.is_draft && (readers_too || e->file.writable) && e->file.version_id == version_id)
 			return true;
 	}
 	return false;
 }
 
-void open_wait_writers(struct fs *fs, int64_t version_id, int ms)
+static void wait_released(struct fs *fs, int64_t version_id, bool readers_too)
 {
 	struct open_table *t = &fs->opens;
-	struct timespec until = ns_timespec(time_monotonic_ns() + ms * (NS_PER_SEC / 1000));
+	struct timespec until = ns_timespec(time_monotonic_ns() + RELEASE_WAIT_NS);
 	SCOPED_LOCK(&t->lock);
 
-	while (has_writer(t, version_id)) {
+	while (is_open(t, version_id, readers_too)) {
 		if (pthread_cond_timedwait(&t->released, &t->lock, &until) != 0)
-			break; /* a real writer: the registry will say so */
+			break; /* somebody really has it open: the registry will say so */
 	}
 }
+
+void open_wait_writers(struct fs *fs, int64_t version_id) { wait_released(fs, version_id, false); }
+void open_wait_closed(struct fs *fs, int64_t version_id) { wait_released(fs, version_id, true); }
 
 bool open_has_writer(struct fs *fs, fuse_ino_t ino)
 {

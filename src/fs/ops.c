@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define READLINK_MAX (PATH_MAX + 1)
-#define RELEASE_WAIT_MS 1000 /* for RELEASEs on their way; see open_wait_writers */
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -69,7 +68,7 @@ static void setattr_run(void *arg)
 	double timeout = 0;
 
 	notify_hold_begin(notify, &hold);
-	open_wait_writers(j->c.fs, (int64_t)node_value(j->ino), RELEASE_WAIT_MS);
+	open_wait_writers(j->c.fs, (int64_t)node_value(j->ino));
 	int r = node_ops_of(j->c.fs, j->ino, &ops);
 	if (r == 0)
 		r = ops->setattr(&j->c, j->ino, &j->to, j->to_set, NULL, &st, &timeout);

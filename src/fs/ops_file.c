@@ -109,6 +109,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fuse_req_userdata(req);
 	struct open_file *of = open_file_of(fs, fi);
 
+	sys_crash_point("release");
 	if (of)
 		open_file_end(fs, of);
 	fuse_reply_err(req, 0);

@@ -110,7 +110,7 @@ int open_again(struct fs *fs, struct kept_open *kept); /* an open file of the wo
 #define OPEN_PARTS 1024
 struct open_part;
 struct open_table {
-	pthread_mutex_t lock; /* the list, and the links in its members */
+	pthread_mutex_t lock; /* the list, and in its members the links and the node (the one who opens reads his own without) */
 	pthread_cond_t released;
 	struct open_entry *first;
 	_Atomic(struct open_part *) parts[OPEN_PARTS];
@@ -119,9 +119,10 @@ void open_table_init(struct open_table *t);
 /* Decides how the data of a just opened file go, for node `ino` of the kernel: the one place for that. -ENOMEM. */
 int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_file *of);
 void open_table_release(struct fs *fs, struct open_table *t); /* ends what the kernel never released (a connection that was cut) */
-/* close() does not wait for RELEASE: waits up to ms until no file of the version is open for writing, so that a commit right after the last close is
- * not refused as busy. */
-void open_wait_writers(struct fs *fs, int64_t version_id, int ms);
+/* close() does not wait for RELEASE: waits for a second at most until no file of the draft is open for writing, so that a commit right after the last close is
+ * not refused as busy; or until none is open at all, for a discard. */
+void open_wait_writers(struct fs *fs, int64_t version_id);
+void open_wait_closed(struct fs *fs, int64_t version_id);
 void open_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request that was never answered, and comes again */
 unsigned open_count(struct fs *fs, int64_t version_id); /* open files of a version */
 bool open_has_writer(struct fs *fs, fuse_ino_t ino); /* any open or mapping of the kernel's inode that may write */

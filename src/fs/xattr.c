@@ -17,7 +17,6 @@
 
 #define PREFIX "user.mintfs."
 #define LIST_MAX 65536 /* XATTR_LIST_MAX of the kernel */
-#define RELEASE_WAIT_MS 1000
 
 static const char *own_name(const char *name)
 {
@@ -187,8 +186,10 @@ static void setxattr_run(void *arg)
 	struct notify_hold hold;
 
 	notify_hold_begin(notify, &hold);
-	if (node_tag(j->ino) == NODE_VERSION)
-		open_wait_writers(j->c.fs, (int64_t)node_value(j->ino), RELEASE_WAIT_MS);
+	if (node_tag(j->ino) == NODE_VERSION && strcmp(j->name, PREFIX "discard") == 0 && strcmp(j->value, "force") != 0)
+		open_wait_closed(j->c.fs, (int64_t)node_value(j->ino));
+	else if (node_tag(j->ino) == NODE_VERSION)
+		open_wait_writers(j->c.fs, (int64_t)node_value(j->ino));
 	int r = node_ops_of(j->c.fs, j->ino, &ops);
 	if (r == 0 && j->ino == NODE_ROOT && strcmp(j->name, PREFIX "upgrade") == 0)
 		r = upgrade(&j->c, j->value);

@@ -61,7 +61,10 @@ static int check_words(const struct document *d, unsigned line, const char *what
 			const char *bad = NULL;
 			for (int k = 0; k < PLACES; k++)
 				values[k] = may & (1u << k) ? k == p ? "\x01" : "" : NULL; /* a byte that no text of a process.json holds shows where it is used */
-			if (process_word_fill(words->v[i], values, &out, &bad) == -EINVAL)
+			int rc = process_word_fill(words->v[i], values, &out, &bad);
+			if (rc < 0 && rc != -EINVAL)
+				return rc;
+			if (rc < 0)
 				return refuse_line(d, line, "%s: the placeholder at \"%.40s\" is none of those known there (literal braces are written {{ and }})", what, bad);
 			if (strchr(buf_text(&out), '\x01'))
 				used |= 1u << p;

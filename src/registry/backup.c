@@ -153,7 +153,7 @@ static int hash_file(int dir, const char *name, char hex[BLOB_HEX_SIZE])
 	return rc;
 }
 
-/* A backup that was opened for writing has a life of its own: its versions must not be written over. */
+/* A copy that was opened for writing has a life of its own: its versions must not be written over. Of a restore the last step may have failed, when it was a store already. */
 static int check_unchanged(struct copy *c)
 {
 	char hex[BLOB_HEX_SIZE];
@@ -165,7 +165,8 @@ static int check_unchanged(struct copy *c)
 		return refuse_system(c->f, rc, "cannot read the catalog of %s", c->path);
 	bool logged = sys_fstatat(c->dir, CATALOG "-wal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
 	if (logged || (strcmp(hex, c->mark.catalog) != 0 && strcmp(hex, c->mark.before) != 0))
-		return refuse(c->f, VERDICT_EXISTS, "%s was opened for writing since its last backup, and is a store of its own now: choose another directory", c->path);
+		return refuse(c->f, VERDICT_EXISTS, "%s was opened for writing since its last %s, and is a store of its own now: choose another directory", c->path,
+			c->restore ? "restore" : "backup");
 	text_copy(c->mark.before, sizeof c->mark.before, hex);
 	return 0;
 }
@@ -180,7 +181,7 @@ static int check_place(struct copy *c)
 		return refuse_system(c->f, rc, "cannot look into %s", c->path);
 	if (empty)
 		return 0;
-	if (!c->mark.there || c->mark.restore != c->restore || (c->restore && is_there(c->dir, "config.json")))
+	if (!c->mark.there || c->mark.restore != c->restore)
 		return refuse(c->f, VERDICT_NOT_EMPTY, c->restore ? "%s is not empty: a store is restored into a directory of its own"
 			: "%s is not empty, and no backup: a backup needs a directory of its own", c->path);
 	if (c->mark.store_id != c->store_id)

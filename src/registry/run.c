@@ -94,7 +94,7 @@ int observer_new(struct observer **ret)
 	pthread_condattr_t monotonic;
 	if (!o)
 		return -ENOMEM;
-	int rc = workq_new(&(struct workq_options){.name = "mintfs-git", .threads = 2, .low_priority = true}, &o->q);
+	int rc = workq_new(&(struct workq_options){.name = "mintfs-git", .threads = 2}, &o->q);
 	if (rc < 0) {
 		free(o);
 		return rc;

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import struct
+import time
 import zipfile
 import zlib
 
@@ -384,3 +385,25 @@ def test_versions_of_one_model_commit_at_once(house, drive):
     assert contents == {b"%d" % n * 5000 for n in range(8)}
     for n in range(1, 9):
         assert read(drive / MODEL / f"v{n}/shared.bin") == b"the same in all" * 999
+
+
+# ---- closed just before ----
+
+
+@pytest.mark.parametrize("gesture", ["rmdir", "discard", "commit"])
+def test_a_file_whose_release_is_on_its_way_stands_in_nobody_s_way(house, store, monkeypatch, gesture):
+    monkeypatch.setenv("MINTFS_DELAY", "release:400")  # close(2) does not wait for it
+    v = house.mount(store).mint()
+    began = time.monotonic()
+    write(v / "model.pth", b"weights")
+    with open(v / "model.pth", "rb") as f:
+        f.read()
+    if gesture == "rmdir":
+        sh(f"rm -r {v}")
+    elif gesture == "discard":
+        mintfs("discard", v)
+    else:
+        commit(v)
+    assert state(v) == ("committed" if gesture == "commit" else None)
+    if time.monotonic() - began < 0.4:
+        pytest.skip("this mintfs was built without crash points")

@@ -7,25 +7,28 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TEST = "test_registry_every_fault"
+TESTS = ["test_registry_every_fault", "test_registry_every_fault_tools"]
 
 
 def run(preset, every):
-    """Builds the test of that preset and runs it; returns its exit status and how many failures it injected."""
+    """Builds the tests of that preset and runs them; returns the worst exit status and how many failures they injected."""
     quiet = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    for argv in (["cmake", "--preset", preset], ["cmake", "--build", f"build/{preset}", "--target", TEST, "--", "--quiet"]):
+    for argv in (["cmake", "--preset", preset], ["cmake", "--build", f"build/{preset}", "--target", *TESTS, "--", "--quiet"]):
         r = subprocess.run(argv, **quiet)
         if r.returncode:
             print(r.stdout[-3000:])
             return r.returncode, 0
     env = {k: v for k, v in os.environ.items() if k != "MINTFS_EVERY_FAULT"}
     env.update({"MINTFS_EVERY_FAULT": "1"} if every else {}, ASAN_OPTIONS="detect_leaks=1", UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
-    r = subprocess.run([ROOT / "build" / preset / "tests" / TEST], env=env, **quiet)
-    injected = sum(int(n) for n in re.findall(r"(\d+) failures$", r.stdout, re.M))
-    print(f"preset {preset}, {'each error at each call' if every else 'errors in turn'}: {injected} injected failures, exit {r.returncode}", flush=True)
-    if r.returncode:
-        print(r.stdout[-6000:])
-    return r.returncode, injected
+    worst, total = 0, 0
+    for test in TESTS:
+        r = subprocess.run([ROOT / "build" / preset / "tests" / test], env=env, **quiet)
+        injected = sum(int(n) for n in re.findall(r"(\d+) failures$", r.stdout, re.M))
+        print(f"{test}, preset {preset}, {'each error at each call' if every else 'errors in turn'}: {injected} injected failures, exit {r.returncode}", flush=True)
+        if r.returncode:
+            print(r.stdout[-6000:])
+        worst, total = worst or r.returncode, total + injected
+    return worst, total
 
 
 def main():

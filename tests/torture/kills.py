@@ -27,10 +27,10 @@ class Watch:
     """What one program did: how often, how long at most, what went wrong."""
 
     def __init__(self, name, reports):
-        self.name, self.reports, self.count, self.longest, self.slowest, self.errors = name, reports, 0, 0.0, "", []
+        self.name, self.reports, self.count, self.longest, self.slowest, self.errors, self.at = name, reports, 0, 0.0, "", [], ""
 
     def __call__(self, what, function, *args, **kw):
-        began = time.monotonic()
+        began, self.at = time.monotonic(), what
         try:
             return function(*args, **kw)
         finally:
@@ -49,8 +49,9 @@ def until(stop, watch, step):
         try:
             step()
         except Exception as e:  # noqa: B902 - any error is what is looked for
-            place = traceback.extract_tb(e.__traceback__)[-1]
-            watch.errors.append(f"{e!r} at line {[f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == __file__][-1:] or place.lineno}")
+            lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == __file__]
+            why = attr(e.filename, "error", "") if isinstance(e, OSError) and e.filename else ""
+            watch.errors.append(f"{time.strftime('%H:%M:%S')} {watch.at}, lines {lines}: {e!r} {why}")
     watch.tell()
 
 
