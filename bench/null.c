@@ -5,6 +5,11 @@
  *   …/v1/part00 … part19                  its directories
  *   …/v1/part00/sample00000.bin …         file i of the directory i % 20; zeros, SIZE bytes; kept in the page cache
  *   any other name                        is not there, until it is made: then a file that takes what is written, or a directory
+ *   latest                                as on the drive: not there, until it is made; then a link that may never be cached, to a directory
+ *                                         "draft"; gone with the next change of a mode. One at a time.
+ *
+ * It is mounted as a drive of several users must be (allow_other, default_permissions) and asked for attributes as whoever has some is: the kernel does more
+ * for each name and each first write then.
  *
  * It serves in the foreground until it is unmounted (fusermount3 -u). */
 #define FUSE_USE_VERSION 312
@@ -25,25 +30,26 @@
 #define FIRST_FILE 1000
 #define CREATED (1ULL << 40)
 #define MADE (1ULL << 41) /* directories */
+#define LATEST (1ULL << 42)
 
 static const char *const above[] = {"tree", "product", "BENCH_all", "mlstm", "v1"};
 #define ABOVE (sizeof above / sizeof above[0])
 #define VERSION (FIRST_ABOVE + ABOVE - 1)
 static unsigned long files = 20000;
-static _Atomic fuse_ino_t next_created = CREATED, next_made = MADE;
+static _Atomic fuse_ino_t next_created = CREATED, next_made = MADE, draft;
 
 static int is_dir(fuse_ino_t ino)
 {
-	return ino < FIRST_FILE || ino >= MADE;
+	return ino < FIRST_FILE || (ino >= MADE && ino < LATEST);
 }
 
 static void fill(fuse_ino_t ino, struct fuse_entry_param *e)
 {
-	double valid = ino < CREATED ? FOR_EVER : 1.0;
+	double valid = ino < CREATED ? FOR_EVER : ino == LATEST ? 0 : 1.0;
 
 	*e = (struct fuse_entry_param){.ino = ino, .attr_timeout = valid, .entry_timeout = valid};
 	e->attr.st_ino = ino;
-	e->attr.st_mode = is_dir(ino) ? S_IFDIR | 0755 : S_IFREG | 0644;
+	e->attr.st_mode = is_dir(ino) ? S_IFDIR | 0755 : ino == LATEST ? S_IFLNK | 0777 : S_IFREG | 0644;
 	e->attr.st_nlink = is_dir(ino) ? 2 : 1;
 	e->attr.st_size = ino >= FIRST_FILE && ino < CREATED ? SIZE : 0;
 	e->attr.st_blksize = 4096;
@@ -53,6 +59,10 @@ static fuse_ino_t find(fuse_ino_t parent, const char *name)
 {
 	unsigned long i;
 
+	if (atomic_load(&draft) != 0 && strcmp(name, "latest") == 0)
+		return LATEST;
+	if (strcmp(name, "draft") == 0)
+		return atomic_load(&draft);
 	i = parent == FUSE_ROOT_ID ? 0 : parent - FIRST_ABOVE + 1;
 	if ((parent == FUSE_ROOT_ID || parent >= FIRST_ABOVE) && i < ABOVE && strcmp(name, above[i]) == 0)
 		return FIRST_ABOVE + i;
@@ -112,15 +122,27 @@ static void null_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode
 {
 	struct fuse_entry_param e;
 
-	(void)parent, (void)name, (void)mode;
+	(void)parent, (void)mode;
 	fill(atomic_fetch_add(&next_made, 1), &e);
+	if (strcmp(name, "latest") == 0) {
+		atomic_store(&draft, e.ino);
+		e.entry_timeout = 0;
+	}
 	fuse_reply_entry(req, &e);
+}
+
+static void null_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	(void)ino;
+	fuse_reply_readlink(req, "draft");
 }
 
 /* Whatever is changed stays as it is. */
 static void null_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-	(void)attr, (void)to_set;
+	(void)attr;
+	if (to_set & FUSE_SET_ATTR_MODE)
+		atomic_store(&draft, 0);
 	null_getattr(req, ino, fi);
 }
 
@@ -198,18 +220,18 @@ static void null_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t 
 static void null_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	(void)ino, (void)name, (void)size;
-	fuse_reply_err(req, ENOSYS); /* and never again */
+	fuse_reply_err(req, ENODATA);
 }
 
 static const struct fuse_lowlevel_ops ops = {
-	.init = null_init, .lookup = null_lookup, .getattr = null_getattr, .open = null_open, .create = null_create, .mkdir = null_mkdir, .setattr = null_setattr, .read = null_read,
+	.init = null_init, .lookup = null_lookup, .getattr = null_getattr, .open = null_open, .create = null_create, .mkdir = null_mkdir, .readlink = null_readlink, .setattr = null_setattr, .read = null_read,
 	.write = null_write, .release = null_release, .opendir = null_opendir, .readdir = null_readdir, .readdirplus = null_readdirplus,
 	.getxattr = null_getxattr,
 };
 
 int main(int argc, char **argv)
 {
-	char o[] = "-o", name[] = "fsname=bench_null", *words[] = {argv[0], o, name, NULL};
+	char o[] = "-o", name[] = "fsname=bench_null,allow_other,default_permissions", *words[] = {argv[0], o, name, NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(3, words);
 
 	if (argc < 2 || argc > 3) {
