@@ -1,13 +1,12 @@
 /* Every fault (every_fault.h) during what a drive does: mint, commit, discard, aliases, directories, retire, gc, bundles, reading, opening a store. */
+#ifndef MINTFS_FAULTS
+int main(void) { return 77; /* needs injected faults */ }
+#else
 #include "every_fault.h"
 
 #include "../../src/registry/registry.h"
 
 #include <mintfs/bundle.h>
-
-#ifndef MINTFS_FAULTS
-int main(void) { return 77; /* needs injected faults */ }
-#else
 /* ---- mint ---- */
 
 static void mint_prepare(struct walk *w) { w->id = 0; }

@@ -1,11 +1,10 @@
 /* Every fault (every_fault.h) during what tools do: retention, evaluations, runs of processes, backups, existing folders. */
-#include "every_fault.h"
-
-#include <mintfs/bundle.h>
-
 #ifndef MINTFS_FAULTS
 int main(void) { return 77; /* needs injected faults */ }
 #else
+#include "every_fault.h"
+
+#include <mintfs/bundle.h>
 
 #include <math.h>
 
