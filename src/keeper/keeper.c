@@ -14,6 +14,7 @@
 #include "shared.h"
 
 #include <errno.h>
+#include <mintfs/sys.h>
 #include <mintfs/task.h>
 #include <mintfs/util.h>
 #include <pthread.h>
@@ -344,6 +345,14 @@ static void take_old_again(struct keeper *k)
 	k->o->become(k->o->arg, NULL, true); /* returns only where it cannot */
 }
 
+/* Of tests: one death was asked for, and the next worker shall live. */
+static void forget_plans(void)
+{
+	unsetenv("MINTFS_CRASH");
+	unsetenv("MINTFS_HANG");
+	unsetenv("MINTFS_FAULT");
+}
+
 static void go_on_as_new(struct keeper *k)
 {
 	char text[PATH_MAX + 100];
@@ -351,6 +360,8 @@ static void go_on_as_new(struct keeper *k)
 
 	if (k->helper > 0)
 		kill(k->helper, SIGKILL);
+	sys_crash_point("keeper.upgrade");
+	forget_plans();
 	r = k->o->become(k->o->arg, k->s->program, false);
 	snprintf(text, sizeof text, "%.300s cannot be run: %s", k->s->program, strerror(-r));
 	refuse_upgrade(k, text);
@@ -411,17 +422,18 @@ static int after_death(struct keeper *k, struct fault *f)
 		snprintf(text, sizeof text, "it was to end, and its last worker never got ready: %s", how);
 		return end_drive(k, f, text);
 	}
+	sys_crash_point("keeper.death");
 	keep_close_others(k->o->keep);
+	sys_crash_point("keeper.closed");
 	text_copy(k->s->reason, sizeof k->s->reason, how);
 	atomic_store(&k->s->restarted_ns, time_now_ns());
 	atomic_fetch_add(&k->s->restarts, 1);
-	unsetenv("MINTFS_CRASH"); /* one death was asked for */
-	unsetenv("MINTFS_HANG");
-	unsetenv("MINTFS_FAULT");
-	if (upgrade)
+	if (upgrade) {
 		go_on_as_new(k);
-	else
+	} else {
+		forget_plans();
 		take_old_again(k);
+	}
 	return 0;
 }
 

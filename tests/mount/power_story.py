@@ -15,6 +15,7 @@ import subprocess
 import time
 
 from drive import MODEL, Drive, attr, binary, clean_env, commit, mintfs, read, reason, run, sha256, write
+from power_tools import Tools
 from recording_disk import MARK, Disk, Replay, done, put_image
 
 SIZE = 48 << 20
@@ -30,6 +31,7 @@ class Story:
         self.noted = 0
         self.commits, self.aliases, self.discards, self.retired, self.synced = {}, [], {}, {}, []  # see the methods
         self.contents = {}  # version: its files
+        self.tools = Tools(self)
         house.undo.append(self.disk.stop)
         self.disk.start()
 
@@ -144,6 +146,9 @@ class Story:
             self.import_again(old, bundle)
             left = self.mint()
             self.fill(left, {"checkpoint_epoch_1.pth": b"half of a training", "more": b"m" * 5000}, sync=["checkpoint_epoch_1.pth"])
+            self.tools.deaths()
+            self.fill(left, {"checkpoint_epoch_2.pth": b"more of it"}, sync=["checkpoint_epoch_2.pth"])
+            self.tools.tell(n)
         before_end()
         self.drive.unmount()
         self.note("the end")
@@ -198,6 +203,7 @@ class AfterTheCut:
             finally:
                 drive.close()
             self.fsck()
+            self.story.tools.backup_is_whole(drive, self.top, self.noted)
             with contextlib.closing(sqlite3.connect(self.top / "store/catalog.db")) as db:
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         finally:
@@ -234,6 +240,7 @@ class AfterTheCut:
                 assert not (drive / version).exists(), f"{version} is there again"
         for name in {a[1] for a in self.story.aliases}:
             self.alias(drive, name)
+        self.story.tools.claims(drive, self.noted)
         for here, dirs, _ in os.walk(drive.at):  # every draft that is there can be looked through
             for d in dirs:
                 os.listdir(os.path.join(here, d))

@@ -377,6 +377,30 @@ def test_when_the_keeper_itself_dies_the_drive_ends_and_the_next_mount_finds_eve
     assert t.do("os.readlink(p)", p=path) == "v2"
 
 
+@pytest.mark.parametrize("place", ["keeper.death", "keeper.closed", "keeper.upgrade"])
+def test_a_keeper_that_dies_while_a_worker_is_replaced_leaves_a_whole_store(house, store, monkeypatch, place):
+    monkeypatch.setenv("MINTFS_CRASH", place)
+    drive = house.mount(store)
+    monkeypatch.delenv("MINTFS_CRASH")
+    v, draft = drive.committed(), drive.mint()
+    with open(draft / "model.pth", "wb") as f:
+        f.write(b"synced")
+        f.flush()
+        os.fsync(f.fileno())
+    if place == "keeper.upgrade":
+        mintfs("upgrade", drive.at, check=False)
+    else:
+        drive.kill_worker()
+    pid, drive.pid = drive.pid, None
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 137
+    wait_until(lambda: not drive.processes(), what="the end of all processes")
+    drive.mount()
+    assert state(v) == "committed" and state(draft) == "draft" and read(draft / "model.pth") == b"synced"
+    commit(draft)
+    drive.unmount()
+    assert mintfs("fsck", "--verify", store).returncode == 0
+
+
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_keeper_ends_all(drive, sig):
     die(drive)

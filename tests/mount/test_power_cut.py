@@ -1,4 +1,4 @@
-"""Power cut at each named point of mint, commit, discard, alias, retire, gc and import: what was acknowledged is there byte for byte, the rest wholly or not at all."""
+"""Power cut at each named point of mint, commit, discard, alias, retire, gc, import, runs of processes, backup, and of the death of a worker and an upgrade: what was acknowledged is there byte for byte, the rest wholly or not at all."""
 import random
 
 import pytest
@@ -8,7 +8,10 @@ from power_story import AfterTheCut, Story, possible
 # In docs/design/registry.md; a story that does not come by one of them would prove nothing of it.
 POINTS = {"mint.directory-made", "mint.recorded", "commit.hashed", "commit.metadata-written", "commit.blobs-put", "commit.in-transaction",
           "commit.recorded", "commit.staging-emptied", "commit.sealed", "discard.recorded", "alias.begin", "alias.recorded", "retire.begin", "retire.recorded",
-          "gc.in-transaction", "gc.recorded", "import.content", "import.in-transaction", "import.blobs-put", "import.recorded", "import.settled"}
+          "gc.in-transaction", "gc.recorded", "import.content", "import.in-transaction", "import.blobs-put", "import.recorded", "import.settled",
+          "process.begin", "process.begun", "process.step-recorded", "process.finish", "process.in-transaction", "process.finished",
+          "backup.marked", "backup.catalog-copied", "backup.content", "backup.contents-copied", "backup.published",
+          "keeper.death", "keeper.closed", "keeper.upgrade"}
 
 
 @pytest.mark.seconds(240)

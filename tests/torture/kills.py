@@ -27,7 +27,7 @@ class Watch:
     """What one program did: how often, how long at most, what went wrong."""
 
     def __init__(self, name, reports):
-        self.name, self.reports, self.count, self.longest, self.slowest, self.errors, self.at = name, reports, 0, 0.0, "", [], ""
+        self.name, self.reports, self.count, self.longest, self.slowest, self.errors, self.at, self.file = name, reports, 0, 0.0, "", [], "", ""
 
     def __call__(self, what, function, *args, **kw):
         began, self.at = time.monotonic(), what
@@ -43,6 +43,12 @@ class Watch:
         self.reports.put((self.name, self.count, self.longest, self.slowest, self.errors))
 
 
+def now():
+    """As the daemon's log tells it."""
+    t = time.time()
+    return time.strftime("%F %T", time.gmtime(t)) + f".{int(t * 1000) % 1000:03}"
+
+
 def until(stop, watch, step):
     """Steps until the end; an error is noted with its place, and the work goes on."""
     while not stop.is_set() and len(watch.errors) < 20:
@@ -51,13 +57,13 @@ def until(stop, watch, step):
         except Exception as e:  # noqa: B902 - any error is what is looked for
             lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == __file__]
             why = attr(e.filename, "error", "") if isinstance(e, OSError) and e.filename else ""
-            watch.errors.append(f"{time.strftime('%H:%M:%S')} {watch.at}, lines {lines}: {e!r} {why}")
+            watch.errors.append(f"{now()} {watch.at} {watch.file}, lines {lines}: {e!r} {why}")
     watch.tell()
 
 
 def save(watch, path, data):
     """As programs save: a temporary name, pieces, fsync, rename."""
-    temporary = path + ".tmp"
+    watch.file = temporary = path + ".tmp"
     with watch("open", open, temporary, "wb", buffering=0) as f:
         for at in range(0, len(data), 65536):
             watch("write", f.write, data[at:at + 65536])
@@ -111,7 +117,7 @@ def reader(n, top, stop, reports, acknowledged):
             return
         model, name, sums = acknowledged[rng.randrange(len(acknowledged))]
         path, wanted = rng.choice(sorted(sums.items()))
-        whole = f"{top}/{model}/{name}/{path}"
+        watch.file = whole = f"{top}/{model}/{name}/{path}"
         with watch("open", open, whole, "rb") as f:
             if rng.random() < 0.5:
                 with mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:
@@ -194,6 +200,14 @@ def check(d, acknowledged):
     return wrong
 
 
+def tell_log(d, seconds):
+    """What the daemon said around the first errors."""
+    lines = d.log_text().splitlines()
+    for line in lines:
+        if any(line.startswith(s) for s in seconds):
+            print("  | " + line)
+
+
 def torture(house, kills, options):
     house.init()
     d = house.mount(options=("deaths=0",) + options)
@@ -220,6 +234,7 @@ def torture(house, kills, options):
     print(f"  recovery: median {statistics.median(waited) * 1000:.0f} ms, longest {max(waited) * 1000:.0f} ms; longest operation {longest[2]:.2f} s ({longest[3]}, {longest[0]})")
     for line in (errors + wrong)[:40]:
         print("  " + line)
+    tell_log(d, [e.split(": ", 1)[1][:19] for e in errors[:3]])
     return not errors and not wrong and longest[2] < STALL_LIMIT and statistics.median(waited) < RECOVERY_LIMIT
 
 
