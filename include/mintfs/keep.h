@@ -20,7 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Changes with every change of what is shared: only a program of the same number can take over from another (mintfs upgrade). */
+/* Changes with every change of what is shared: only a program of the same number can take over from another (mintfs upgrade). A field where there was
+ * padding is none, if 0 means what was before: records are zero at first. */
 #define KEEP_PROTOCOL 2
 
 struct keep;

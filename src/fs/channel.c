@@ -281,6 +281,15 @@ int channel_resend(struct channel *ch, int fd)
 	return write(fd, &out, sizeof out) < 0 ? -errno : 0;
 }
 
+#define MINOR_PRUNE 45 /* of the protocol: Linux 6.18 */
+
+bool channel_can_prune(const struct kept_session *k)
+{
+	const struct fuse_init_in *init = (const void *)((const struct fuse_in_header *)(const void *)k->init + 1);
+
+	return k->init_len > 0 && init->major == FUSE_KERNEL_VERSION && init->minor >= MINOR_PRUNE;
+}
+
 bool channel_can_resend(const struct kept_session *k)
 {
 	const struct fuse_in_header *in = (const void *)k->init;

@@ -1,9 +1,11 @@
 /* Committed versions: their directory, and the files, directories and links in them.
  *
  * Everything is computed from the catalog's rows, which never change, so nothing is remembered here and the kernel may believe all of it for a day.
- * Only the version's own directory has a short life in its caches: the version may be retired.
+ * Only the version's own directory has a short life in its caches: the version may be retired. And a directory that the kernel knows since it was a draft's
+ * is told by that number (draft_twins.c), as its entry, as "." and as "..".
  *
  * A listing's offset is 1 after ".", 2 after "..", 3 + i after the entry i of the directory: the children of a directory have consecutive ids. */
+#include "draft_table.h"
 #include "session.h"
 
 #include <errno.h>
@@ -103,9 +105,14 @@ static int committed_lookup(struct call *c, fuse_ino_t parent, const char *name,
 
 	if (r == 0)
 		r = catalog_file_find(conn, node_tag(parent) == NODE_VERSION ? -id : id, name, &f);
-	if (r == 0)
-		file_entry(&f, e);
-	return r;
+	if (r != 0)
+		return r;
+	file_entry(&f, e);
+	if (f.type == CATALOG_DIRECTORY && draft_twins_any(c->fs->draft_nodes)) {
+		draft_twins_settle(c->fs->draft_nodes, conn, f.version_id);
+		draft_twins_lookup(c->fs->draft_nodes, f.id, e);
+	}
+	return 0;
 }
 
 static int committed_getattr(struct call *c, fuse_ino_t ino, struct stat *st, double *timeout)
@@ -203,7 +210,7 @@ int committed_open_as(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 
 struct children {
 	fuse_ino_t self, parent;
-	int64_t first;
+	int64_t version_id, first;
 	uint32_t n;
 };
 
@@ -218,36 +225,73 @@ static int find_children(struct fs *fs, fuse_ino_t ino, struct children *ret)
 		r = version_get(fs, id, &v);
 		if (r < 0)
 			return r;
-		*ret = (struct children){ino, node_of_dir(v.model_id), v.first_child, v.n_children};
+		*ret = (struct children){ino, node_of_dir(v.model_id), id, v.first_child, v.n_children};
 		return 0;
 	}
 	r = file_get(fs, id, &f);
 	if (r < 0)
 		return r;
 	fuse_ino_t parent = f.parent < 0 ? node_make(NODE_VERSION, (uint64_t)-f.parent) : node_make(NODE_FILE, (uint64_t)f.parent);
-	*ret = (struct children){ino, parent, f.first_child, f.n_children};
+	*ret = (struct children){ino, parent, f.version_id, f.first_child, f.n_children};
 	return 0;
 }
 
 static int committed_opendir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	fi->cache_readdir = 1;
-	fi->keep_cache = 1;
+	struct children k = {.version_id = (int64_t)node_value(ino)};
+	bool cached = !draft_twins_stand(c->fs->draft_nodes);
+
+	if (!cached) { /* numbers that will be others when the kernel has forgotten the draft's are not for its caches */
+		int r = node_tag(ino) == NODE_VERSION ? 0 : find_children(c->fs, ino, &k);
+		if (r < 0)
+			return r;
+		cached = !draft_twins_has(c->fs->draft_nodes, k.version_id);
+	}
+	fi->cache_readdir = fi->keep_cache = cached;
 	return 0;
 }
 
 struct list {
 	struct dir_sink *sink;
 	int64_t first;
+	struct draft_nodes *twins; /* NULL: the version has none */
 };
+
+/* The number by which a directory is told. */
+static fuse_ino_t number_of(struct draft_nodes *twins, fuse_ino_t ino)
+{
+	fuse_ino_t twin = twins && node_tag(ino) == NODE_FILE ? draft_twins_number(twins, (int64_t)node_value(ino)) : 0;
+
+	return twin ? twin : ino;
+}
 
 static int list_one(const struct catalog_file *f, void *arg)
 {
 	struct list *l = arg;
 	struct fuse_entry_param e;
+	bool counted = false;
 
+	if (dir_sink_skips(l->sink, f->name))
+		return 0;
 	file_entry(f, &e);
-	return dir_sink_add(l->sink, f->name, &e, AFTER_DOTDOT + 1 + (f->id - l->first)) ? 0 : 1;
+	if (l->twins && f->type == CATALOG_DIRECTORY && dir_sink_plus(l->sink))
+		counted = draft_twins_lookup(l->twins, f->id, &e);
+	else if (f->type == CATALOG_DIRECTORY)
+		e.attr.st_ino = number_of(l->twins, e.ino);
+	if (dir_sink_add(l->sink, f->name, &e, AFTER_DOTDOT + 1 + (f->id - l->first)))
+		return 0;
+	if (counted)
+		draft_node_forget(l->twins, e.ino, 1);
+	return 1;
+}
+
+/* NULL: the kernel knows no directory of the version by its draft's number. */
+static struct draft_nodes *twins_of(struct fs *fs, struct catalog_conn *conn, int64_t version_id)
+{
+	if (!draft_twins_has(fs->draft_nodes, version_id))
+		return NULL;
+	draft_twins_settle(fs->draft_nodes, conn, version_id);
+	return fs->draft_nodes;
 }
 
 static int committed_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi)
@@ -258,20 +302,21 @@ static int committed_readdir(struct call *c, fuse_ino_t ino, off_t offset, struc
 
 	if (r < 0)
 		return r;
-	dot.attr.st_ino = k.self;
+	auto_read struct catalog_conn *conn = NULL;
+	r = registry_read_begin(c->fs->registry, &conn);
+	if (r < 0)
+		return r;
+	struct list l = {.sink = sink, .first = k.first, .twins = twins_of(c->fs, conn, k.version_id)};
+	dot.attr.st_ino = number_of(l.twins, k.self);
 	if (offset < AFTER_DOT && !dir_sink_add(sink, ".", &dot, AFTER_DOT))
 		return 0;
-	dot.attr.st_ino = k.parent;
+	dot.attr.st_ino = number_of(l.twins, k.parent);
 	if (offset < AFTER_DOTDOT && !dir_sink_add(sink, "..", &dot, AFTER_DOTDOT))
 		return 0;
-	struct list l = {.sink = sink, .first = k.first};
 	int64_t from = k.first + (offset > AFTER_DOTDOT ? offset - AFTER_DOTDOT : 0), end = k.first + k.n;
 	if (from >= end)
 		return 0;
-	auto_read struct catalog_conn *conn = NULL;
-	r = registry_read_begin(c->fs->registry, &conn);
-	if (r == 0)
-		r = catalog_file_range(conn, from, end, list_one, &l);
+	r = catalog_file_range(conn, from, end, list_one, &l);
 	return r < 0 ? r : 0;
 }
 

@@ -24,6 +24,7 @@ int draft_node_again(struct draft_nodes *n, struct draft_node *root, struct kept
 	if (r == 0) {
 		SCOPED_LOCK(&n->lock);
 		r = map64_get(n->map, kept->ino) ? -EEXIST : map64_put(n->map, kept->ino, node);
+		atomic_store(&n->known, map64_count(n->map));
 	}
 	if (r < 0) {
 		free(node);
@@ -31,7 +32,10 @@ int draft_node_again(struct draft_nodes *n, struct draft_node *root, struct kept
 	}
 	SCOPED_LOCK(&n->lock);
 	*node = (struct draft_node){.ino = kept->ino, .generation = kept->generation, .type = kept->type, .top = root->top, .root = root, .fd = pin,
-		.nlookup = atomic_load(&kept->nlookup), .unfound = true, .kept = kept};
+		.nlookup = atomic_load(&kept->nlookup), .unfound = true, .twin = pin >= 0 ? atomic_load(&kept->twin) : 0, .kept = kept};
+	if (node->twin && map64_put(n->twins, (uint64_t)node->twin, node) < 0)
+		node->twin = 0;
+	atomic_store(&n->standing, map64_count(n->twins));
 	keep_hold(&kept->slot, 0, pin);
 	if (pin >= 0 && S_ISDIR(node->type))
 		n->dir_fds++;
@@ -155,9 +159,8 @@ static bool found(uint64_t ino, void *value, void *arg)
 	return true;
 }
 
-int draft_nodes_find(struct draft_nodes *n, struct draft_node *node)
+int table_find_names(struct draft_nodes *n, struct draft_node *root, bool gone_too)
 {
-	struct draft_node *root = node->root;
 	bool unfound;
 	int r = 0;
 
@@ -167,7 +170,7 @@ int draft_nodes_find(struct draft_nodes *n, struct draft_node *node)
 	pthread_mutex_lock(&n->lock);
 	unfound = root->unfound;
 	pthread_mutex_unlock(&n->lock);
-	if (unfound && !draft_node_is_gone(n, root))
+	if (unfound && (gone_too || !draft_node_is_gone(n, root)))
 		r = walk(n, root);
 	if (unfound && r == 0) {
 		SCOPED_LOCK(&n->lock);
@@ -177,4 +180,9 @@ int draft_nodes_find(struct draft_nodes *n, struct draft_node *node)
 	}
 	draft_renames_unlock(n);
 	return r;
+}
+
+int draft_nodes_find(struct draft_nodes *n, struct draft_node *node)
+{
+	return table_find_names(n, node->root, false);
 }

@@ -1,4 +1,5 @@
-/* Draft nodes at the end of their version: what the kernel is told to forget when it was committed or discarded. */
+/* Draft nodes at the end of their version: what the kernel is told to forget when it was committed or discarded. Not the names of directories that go on
+ * (draft_twins.c). */
 #include "draft_inner.h"
 
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static bool collect(uint64_t key, void *value, void *arg)
 	struct leftover *bigger;
 	char *name;
 
-	if (node->root != l->root || !node->parent || node->nlookup == 0 || l->deep == (node->parent == l->root && S_ISDIR(node->type)))
+	if (node->root != l->root || !node->parent || node->nlookup == 0 || node->twin || l->deep == (node->parent == l->root && S_ISDIR(node->type)))
 		return true;
 	if (l->count == l->room) {
 		size_t room = l->room ? 2 * l->room : 64;

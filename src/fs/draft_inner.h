@@ -1,4 +1,4 @@
-/* The inside of the table of draft nodes: draft_table.c and draft_again.c. */
+/* The inside of the table of draft nodes: draft_table.c, draft_again.c, draft_twins.c. */
 #ifndef MINTFS_FS_DRAFT_INNER_H
 #define MINTFS_FS_DRAFT_INNER_H
 
@@ -12,9 +12,12 @@ struct draft_nodes {
 	struct fs *fs;
 	struct keep *keep; /* NULL: nothing outlives the process */
 	size_t max_dir_fds;
+	pthread_mutex_t settling; /* one version at a time; who takes it has a reader of the catalog in hand already */
 	pthread_mutex_t renames;
 	pthread_mutex_t lock;
 	struct map64 *map; /* ino → node */
+	struct map64 *twins; /* files.id → the node that goes on as that directory */
+	_Atomic size_t known, standing; /* how many the two maps have */
 	size_t dir_fds;    /* directories with a descriptor, roots not counted */
 	_Atomic unsigned unfound; /* versions whose nodes have no names yet */
 };
@@ -33,10 +36,16 @@ static inline bool table_is_root(const struct draft_node *node) { return node->r
 /* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that it named. */
 void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *t);
 void table_set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name /* taken */, struct trash *t);
+/* Counts for the kernel. */
+void table_count(struct draft_node *node, uint64_t nlookup);
+/* Notes the pin for the next worker: before it is relied on, and taken out before it is closed. */
+void table_keep_pin(struct draft_node *node, int fd);
 /* The node of a file just found, made if need be. */
 int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st, struct draft_node **ret, struct trash *t);
 
 /* Not under the lock: one try at draft_node_dir, for who holds the rename lock or does not mind a rename. */
 int table_dir_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret);
+/* Not under the lock: gives the nodes of root their names if they have none yet. gone_too: also if the version is committed; its tree must still be there. */
+int table_find_names(struct draft_nodes *n, struct draft_node *root, bool gone_too);
 
 #endif

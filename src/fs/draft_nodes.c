@@ -41,10 +41,21 @@ int draft_refuse(struct call *c, enum registry_verdict v, const char *fmt, ...)
 	return -error;
 }
 
+/* CATALOG_DISCARDED where that cannot be told. */
+static enum catalog_state version_state(struct fs *fs, int64_t version_id)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	struct catalog_version v;
+
+	return registry_read_begin(fs_registry(fs), &conn) == 0 && catalog_version_get(conn, version_id, &v) == 0 ? v.state : CATALOG_DISCARDED;
+}
+
 int draft_refuse_state(struct call *c, const struct draft_node *node, int error)
 {
 	if (error == -EBUSY)
 		return draft_refuse(c, VERDICT_BUSY, "v%u is just being committed; nothing in it can change until that has ended", node->top->number);
+	if (error == -EROFS && version_state(c->fs, node->top->version_id) == CATALOG_COMMITTED)
+		return committed_refuse(c, node_make(NODE_VERSION, (uint64_t)node->top->version_id));
 	if (error == -EROFS)
 		return draft_refuse(c, VERDICT_IMMUTABLE, "v%u is a draft no longer; it does not change any more", node->top->number);
 	return error;
@@ -97,6 +108,7 @@ int draft_writable(struct call *c, const struct draft_node *node, struct draft *
 		return draft_refuse_state(c, node, r == -ENOENT ? -EROFS : r);
 	if (!writable)
 		return refuse_elsewhere(c, node);
+	atomic_store(&node->top->elsewhere, false); /* adopted, perhaps just now */
 	*ret = take_ptr(d);
 	return 0;
 }
@@ -129,6 +141,7 @@ static int make_root(struct call *c, int64_t version_id, struct draft_node **ret
 		.model_id = v.model_id,
 		.number = v.number,
 		.fd = draft_root(d),
+		.elsewhere = !writable,
 	};
 	return draft_node_root(fs_draft_nodes(c->fs), &top, ret);
 }
@@ -151,6 +164,19 @@ int draft_root_again(struct fs *fs, int64_t version_id, struct draft_node **ret)
 	return draft_node_root(fs_draft_nodes(fs), &top, ret);
 }
 
+/* Is the draft of another mount committed or discarded by now? */
+static void look_elsewhere(struct call *c, struct draft_node *node)
+{
+	struct draft_nodes *n = fs_draft_nodes(c->fs);
+	auto_read struct catalog_conn *conn = NULL;
+	struct catalog_version v;
+
+	if (draft_node_is_gone(n, node) || registry_read_begin(fs_registry(c->fs), &conn) < 0 || catalog_version_get(conn, node->top->version_id, &v) < 0)
+		return;
+	if (v.state == CATALOG_COMMITTED || v.state == CATALOG_RETIRED)
+		draft_twins_settle(n, conn, v.id);
+}
+
 int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
 {
 	struct draft_nodes *n = fs_draft_nodes(c->fs);
@@ -159,6 +185,8 @@ int draft_use_begin(struct call *c, fuse_ino_t ino, struct draft_use *ret)
 
 	if (r == -ESTALE && node_tag(ino) == NODE_VERSION)
 		r = make_root(c, (int64_t)node_value(ino), &node);
+	if (r == 0 && atomic_load(&node->top->elsewhere))
+		look_elsewhere(c, node);
 	if (r == 0)
 		r = draft_nodes_find(n, node);
 	if (r < 0) {
@@ -259,8 +287,14 @@ int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret)
 	struct catalog_version v;
 	struct catalog_file file = {.id = -version_id};
 	const char *path;
-	int r = draft_node_path(u->nodes, u->node, buffer, &path);
+	int64_t twin = draft_twins_id(u->nodes, u->node->ino);
+	int r;
 
+	if (twin) {
+		*ret = node_make(NODE_FILE, (uint64_t)twin);
+		return 0;
+	}
+	r = draft_node_path(u->nodes, u->node, buffer, &path);
 	if (r == 0)
 		r = registry_read_begin(fs_registry(c->fs), &conn);
 	if (r == 0)
@@ -281,24 +315,45 @@ int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret)
 
 /* ---- attributes ---- */
 
+/* The version is gone, perhaps since this lookup began: then the tree is being removed, or a node of it is told no more. */
+static int lookup_gone(struct call *c, const struct draft_use *u, const char *name, struct fuse_entry_param *e)
+{
+	fuse_ino_t twin;
+	int r = draft_twin(c, u, &twin);
+
+	return r < 0 ? r : committed_ops.lookup(c, twin, name, e);
+}
+
+void draft_keep_dir(const struct draft_use *u, const struct fuse_entry_param *e)
+{
+	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
+	struct draft_node *node;
+
+	if (!S_ISDIR(e->attr.st_mode) || !atomic_load(&u->node->top->elsewhere) || draft_node_get(u->nodes, e->ino, &node) < 0)
+		return;
+	draft_node_dir(u->nodes, node, &dir);
+	draft_node_put(u->nodes, node);
+}
+
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 {
 	auto_use struct draft_use u = DRAFT_USE_INIT;
 	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
-	fuse_ino_t twin;
 	struct stat st;
 	int r = draft_use_begin(c, parent, &u);
 
 	if (r < 0)
 		return r;
-	if (draft_node_is_gone(u.nodes, u.node)) {
-		r = draft_twin(c, &u, &twin);
-		return r < 0 ? r : committed_ops.lookup(c, twin, name, e);
-	}
+	if (draft_node_is_gone(u.nodes, u.node))
+		return lookup_gone(c, &u, name, e);
 	r = draft_node_dir(u.nodes, u.node, &dir);
 	if (r == 0)
 		r = sys_fstatat(dir.fd, name, &st, AT_SYMLINK_NOFOLLOW);
-	return r < 0 ? r : draft_node_remember(u.nodes, u.node, name, &st, e);
+	if (r == 0)
+		r = draft_node_remember(u.nodes, u.node, name, &st, e);
+	if (r == 0)
+		draft_keep_dir(&u, e);
+	return (r == -ENOENT || r == -ESTALE) && draft_node_is_gone(u.nodes, u.node) ? lookup_gone(c, &u, name, e) : r;
 }
 
 /* Of a node whose version is gone: as in the committed version, or (unnamed) by its pin. */
@@ -316,8 +371,10 @@ static int gone_attributes(struct call *c, struct draft_use *u, struct stat *st)
 
 static int get_attributes(struct call *c, struct draft_use *u, struct stat *st, double *timeout)
 {
-	int r = draft_node_is_gone(u->nodes, u->node) ? gone_attributes(c, u, st) : draft_node_stat(u->nodes, u->node, st);
+	int r = draft_node_is_gone(u->nodes, u->node) ? -ESTALE : draft_node_stat(u->nodes, u->node, st);
 
+	if (r == -ESTALE && draft_node_is_gone(u->nodes, u->node))
+		r = gone_attributes(c, u, st);
 	if (r < 0)
 		return r;
 	st->st_ino = u->node->ino;
@@ -557,14 +614,6 @@ static int draft_xattrs(struct call *c, fuse_ino_t ino, registry_attr_fn *fn, vo
 	return fn("size", size, arg);
 }
 
-static bool is_discarded(struct fs *fs, int64_t version_id)
-{
-	auto_read struct catalog_conn *conn = NULL;
-	struct catalog_version v;
-
-	return registry_read_begin(fs_registry(fs), &conn) == 0 && catalog_version_get(conn, version_id, &v) == 0 && v.state == CATALOG_DISCARDED;
-}
-
 /* `setfattr -n user.mintfs.commit -v MESSAGE vN`, `setfattr -n user.mintfs.discard [-v force] vN`: for those who have
  * no command line at hand. */
 static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, const char *value, size_t size)
@@ -580,7 +629,7 @@ static int draft_setxattr(struct call *c, fuse_ino_t ino, const char *name, cons
 		return -ENOMEM;
 	if (strcmp(name, "user.mintfs.commit") == 0)
 		return registry_commit(reg, &c->who, id, text[0] ? text : NULL, &c->fault);
-	if (strcmp(name, "user.mintfs.discard") == 0 && c->again && is_discarded(c->fs, id))
+	if (strcmp(name, "user.mintfs.discard") == 0 && c->again && version_state(c->fs, id) == CATALOG_DISCARDED)
 		return 0; /* by the worker that died */
 	if (strcmp(name, "user.mintfs.discard") == 0)
 		return registry_discard(reg, &c->who, id, strcmp(text, "force") == 0 ? REGISTRY_DISCARD_FORCE : 0, &c->fault);

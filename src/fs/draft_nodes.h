@@ -55,6 +55,10 @@ int draft_truncate(struct draft *d, int fd, ino_t backing, off_t size);
  * draft (its working directory, a descriptor of a directory) reads on there. -ESTALE: discarded, or without a name. */
 int draft_twin(struct call *c, const struct draft_use *u, fuse_ino_t *ret);
 
+/* e was just told, of a draft that another mount serves: a directory keeps its descriptor from now on, for when that mount commits and its tree is gone before
+ * we hear of it (draft_twins.c). */
+void draft_keep_dir(const struct draft_use *u, const struct fuse_entry_param *e);
+
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e);
 
 /* draft_ops_tree.c */

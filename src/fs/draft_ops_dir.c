@@ -85,7 +85,9 @@ int draft_opendir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	r = draft_node_is_gone(u.nodes, u.node) ? draft_twin(c, &u, &l->twin) : open_stream(&u, &l->dir);
+	r = draft_node_is_gone(u.nodes, u.node) ? -ESTALE : open_stream(&u, &l->dir);
+	if (r == -ESTALE && draft_node_is_gone(u.nodes, u.node))
+		r = draft_twin(c, &u, &l->twin);
 	if (r < 0) {
 		free(l);
 		return r;
@@ -165,6 +167,7 @@ static int deliver(struct listing *l, const struct dirent *d, const struct draft
 			return 0; /* removed since it was read */
 		if (r < 0)
 			return r;
+		draft_keep_dir(&l->use, &e);
 	}
 	*ret_full = !dir_sink_add(sink, d->d_name, &e, d->d_off);
 	if (*ret_full && e.ino)
@@ -236,13 +239,15 @@ static int read_twin(struct call *c, struct listing *l, off_t offset, struct dir
 int draft_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi)
 {
 	struct listing *l = listing_of(fi);
+	int r;
 	SCOPED_LOCK(&l->lock);
 
 	if (l->twin || draft_node_is_gone(l->use.nodes, l->use.node))
 		return read_twin(c, l, offset, sink, fi);
 	if (offset == 0)
 		forget_told(l);
-	return read_backing(l, offset, sink);
+	r = read_backing(l, offset, sink);
+	return r == -ESTALE && l->at == offset && draft_node_is_gone(l->use.nodes, l->use.node) ? read_twin(c, l, offset, sink, fi) : r;
 }
 
 int draft_fsyncdir(struct call *c, fuse_ino_t ino, int datasync)

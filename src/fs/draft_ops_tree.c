@@ -110,10 +110,12 @@ int draft_link(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char 
 	auto_place struct draft_place p = DRAFT_PLACE_INIT;
 	auto_dirfd struct draft_dir at = DRAFT_DIR_INIT;
 	struct stat st;
-	int r = draft_use_begin(c, ino, &u);
+	int r = draft_place_begin(c, newparent, &p);
 
+	if (r == 0 && node_tag(ino) != NODE_DRAFT)
+		r = -EXDEV;
 	if (r == 0)
-		r = draft_place_begin(c, newparent, &p);
+		r = draft_use_begin(c, ino, &u);
 	if (r != 0)
 		return r;
 	if (u.node->root != p.use.node->root)

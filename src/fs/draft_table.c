@@ -9,13 +9,13 @@
  *     pass to a new file of the draft. If a pin could not be had, or the version is gone and its tree removed, the
  *     number may come back: then the new file gets a node of its own that inherits nlookup, with another generation,
  *     by which the kernel tells the two apart (fuse_stale_inode in fs/fuse/inode.c).
- *   - A descriptor is never closed while the node has users.
+ *   - A descriptor is never closed while the node has users, nor that of a directory that goes on after the commit (twin).
  *
  * Finding the backing file races with renames: name and parent are copied under `lock` and used without it. Whoever
  * then meets another inode, or nothing, tries once more under `renames`, which is held around each renameat2 until
  * the table knows of it.
  *
- * Lock order: renames, lock. Nothing that can wait is done under `lock`; descriptors are closed, and drafts put,
+ * Lock order: settling, renames, lock. Nothing that can wait is done under `lock`; descriptors are closed, and drafts put,
  * after it (struct trash). */
 #include "draft_inner.h"
 
@@ -55,14 +55,13 @@ void table_trash_empty(struct trash *t)
 	}
 }
 
-/* Noted for the next worker before it is relied on, and taken out before it is closed. */
-static void keep_pin(struct draft_node *node, int fd)
+void table_keep_pin(struct draft_node *node, int fd)
 {
 	if (node->kept)
 		keep_hold(&node->kept->slot, 0, fd);
 }
 
-static void count(struct draft_node *node, uint64_t nlookup)
+void table_count(struct draft_node *node, uint64_t nlookup)
 {
 	node->nlookup = nlookup;
 	if (node->kept)
@@ -95,7 +94,7 @@ static int drop_fd(struct draft_nodes *n, struct draft_node *node)
 {
 	if (S_ISDIR(node->type))
 		n->dir_fds--;
-	keep_pin(node, -1);
+	table_keep_pin(node, -1);
 	return take_fd(&node->fd);
 }
 
@@ -107,12 +106,16 @@ void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *
 		struct draft_node *parent = node->parent, *root = table_is_root(node) ? NULL : node->root;
 
 		if (node->nlookup > 0 || node->links > 0) {
-			if (parent && node->fd >= 0 && t->fd < 0 && (!S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds))
+			if (parent && node->fd >= 0 && t->fd < 0 && !node->twin && (!S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds))
 				t->fd = drop_fd(n, node);
 			return;
 		}
 		if (!node->replaced)
 			map64_remove(n->map, node->ino);
+		atomic_store(&n->known, map64_count(n->map));
+		if (node->twin && map64_get(n->twins, (uint64_t)node->twin) == node)
+			map64_remove(n->twins, (uint64_t)node->twin);
+		atomic_store(&n->standing, map64_count(n->twins));
 		drop_kept(n, node);
 		if (node->fd >= 0 && S_ISDIR(node->type))
 			n->dir_fds--;
@@ -133,13 +136,17 @@ int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct
 	if (!n)
 		return -ENOMEM;
 	n->map = map64_new();
-	if (!n->map) {
+	n->twins = map64_new();
+	if (!n->map || !n->twins) {
+		map64_free(n->map);
+		map64_free(n->twins);
 		free(n);
 		return -ENOMEM;
 	}
 	n->fs = fs;
 	n->keep = keep;
 	n->max_dir_fds = max_dir_fds;
+	pthread_mutex_init(&n->settling, NULL);
 	pthread_mutex_init(&n->renames, NULL);
 	pthread_mutex_init(&n->lock, NULL);
 	*ret = n;
@@ -158,6 +165,8 @@ void draft_nodes_free(struct draft_nodes *n)
 		return;
 	map64_each(n->map, free_each, NULL);
 	map64_free(n->map);
+	map64_free(n->twins);
+	pthread_mutex_destroy(&n->settling);
 	pthread_mutex_destroy(&n->renames);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
@@ -227,7 +236,7 @@ static struct draft_node *root_new(const struct draft_top *top)
 	*node->top = *top;
 	if (top->draft)
 		draft_ref(top->draft);
-	node->gone = !top->draft;
+	node->gone = node->settled = !top->draft;
 	node->ino = node_make(NODE_VERSION, (uint64_t)top->version_id);
 	node->type = S_IFDIR;
 	node->root = node;
@@ -248,6 +257,7 @@ int draft_node_root(struct draft_nodes *n, const struct draft_top *top, struct d
 		r = map64_put(n->map, made->ino, made);
 		if (r == 0)
 			node = take_ptr(made);
+		atomic_store(&n->known, map64_count(n->map));
 	}
 	if (node) {
 		node->users++;
@@ -316,6 +326,7 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 		free(node);
 		return r;
 	}
+	atomic_store(&n->known, map64_count(n->map));
 	node->root = root;
 	node->top = root->top;
 	root->links++;
@@ -379,7 +390,7 @@ int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const 
 	int r;
 
 	pthread_mutex_lock(&n->lock);
-	r = table_find_or_add(n, parent->root, st, &node, &t);
+	r = parent->root->gone ? -ESTALE : table_find_or_add(n, parent->root, st, &node, &t);
 	if (r == 0 && !is_named(node, parent, name)) {
 		copy = strdup(name);
 		if (copy)
@@ -388,7 +399,7 @@ int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const 
 			r = -ENOMEM;
 	}
 	if (r == 0) {
-		count(node, node->nlookup + 1);
+		table_count(node, node->nlookup + 1);
 		fill_entry(node, st, e);
 		table_settle(n, node, &u); /* a pin may have become needless */
 	}
@@ -410,8 +421,8 @@ int draft_node_remember_unnamed(struct draft_nodes *n, struct draft_node *root, 
 	if (r == 0) {
 		if (node->fd < 0)
 			node->fd = take_fd(fd);
-		keep_pin(node, node->fd);
-		count(node, node->nlookup + 1);
+		table_keep_pin(node, node->fd);
+		table_count(node, node->nlookup + 1);
 		fill_entry(node, st, e);
 	}
 	pthread_mutex_unlock(&n->lock);
@@ -427,7 +438,7 @@ void draft_node_forget(struct draft_nodes *n, fuse_ino_t ino, uint64_t nlookup)
 	pthread_mutex_lock(&n->lock);
 	node = map64_get(n->map, ino);
 	if (node && !table_is_root(node)) {
-		count(node, node->nlookup - (nlookup < node->nlookup ? nlookup : node->nlookup));
+		table_count(node, node->nlookup - (nlookup < node->nlookup ? nlookup : node->nlookup));
 		table_settle(n, node, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
@@ -648,7 +659,7 @@ int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd)
 		return -ESTALE;
 	if (node->fd < 0)
 		node->fd = take_fd(fd);
-	keep_pin(node, node->fd);
+	table_keep_pin(node, node->fd);
 	node->opens++;
 	return 0;
 }
@@ -708,7 +719,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	if (node) {
 		node->users++;
 		pinned = node->fd >= 0;
-		keep_pin(node, node->fd);
+		table_keep_pin(node, node->fd);
 	}
 	pthread_mutex_unlock(&n->lock);
 	if (pinned)
@@ -719,7 +730,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	pthread_mutex_lock(&n->lock);
 	if (node->fd < 0) {
 		node->fd = take_fd(&fd);
-		keep_pin(node, node->fd);
+		table_keep_pin(node, node->fd);
 		if (S_ISDIR(node->type))
 			n->dir_fds++;
 	}

@@ -20,6 +20,7 @@ struct draft_top {
 	int64_t version_id, model_id;
 	uint32_t number;
 	int fd;              /* O_PATH, of the root directory; the draft's own. -1 where there is no draft */
+	_Atomic bool elsewhere; /* another mount serves it, as far as is known: nobody tells when it commits */
 };
 
 struct draft_node {
@@ -37,6 +38,8 @@ struct draft_node {
 	int fd;                     /* lock; O_PATH, or -1; a root's is borrowed from the draft */
 	bool replaced;              /* lock; another file took the inode number: no longer in the table */
 	bool gone;                  /* lock; roots: committed or discarded */
+	bool settled;               /* lock; roots: committed, and its directories know what they have become */
+	int64_t twin;               /* lock; of a directory that goes on after the commit: files.id of what it has become. 0: none */
 	bool unfound;               /* lock; known from the worker before, and not looked for yet. Roots: some of their nodes */
 	struct kept_node *kept;     /* lock; NULL: the next worker will not know it */
 };
@@ -54,7 +57,7 @@ int draft_node_root(struct draft_nodes *n, const struct draft_top *top, struct d
 void draft_node_put(struct draft_nodes *n, struct draft_node *node); /* NULL is fine */
 bool draft_node_is_gone(struct draft_nodes *n, const struct draft_node *node); /* its version was committed or discarded */
 
-/* A name was seen (in parent, which is in use): counts one lookup of the node and fills *e, timeouts too. */
+/* A name was seen (in parent, which is in use): counts one lookup of the node and fills *e, timeouts too. -ESTALE: the version is gone. */
 int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const char *name, const struct stat *st,
 	struct fuse_entry_param *e);
 /* The same for a file without a name: pinned by fd (O_PATH, taken over on success). */
@@ -87,6 +90,23 @@ int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd);
 int draft_node_again(struct draft_nodes *n, struct draft_node *root, struct kept_node *kept);
 /* Gives the nodes of a version their names, by a walk through its tree. Nothing to do: 0. Not under a lock. */
 int draft_nodes_find(struct draft_nodes *n, struct draft_node *node);
+
+/* ---- draft_twins.c: directories that the kernel knows by the draft's numbers, after the commit. Used by who answers for a committed version too. ---- */
+bool draft_twins_any(struct draft_nodes *n); /* false: no version has a node in the table. No lock */
+/* The version is committed, as conn sees it: its directories become what they are from now on, once. Cheap where that was done. No lock may be held. */
+void draft_twins_settle(struct draft_nodes *n, struct catalog_conn *conn, int64_t version_id);
+/* The number by which the kernel knows the committed directory `id` (files.id) of a settled version; 0: by none of ours. */
+fuse_ino_t draft_twins_number(struct draft_nodes *n, int64_t id);
+/* The same for an entry of it that is told to the kernel: number, generation, timeout; one lookup is counted. False: *e is as it was. */
+bool draft_twins_lookup(struct draft_nodes *n, int64_t id, struct fuse_entry_param *e);
+bool draft_twins_has(struct draft_nodes *n, int64_t version_id); /* the kernel knows nodes of it */
+bool draft_twins_stand(struct draft_nodes *n); /* false: no directory of any version goes on. No lock */
+/* The reverse: files.id of what the node of that number has become; 0: it is none that goes on. */
+int64_t draft_twins_id(struct draft_nodes *n, fuse_ino_t ino);
+/* Calls fn for each directory of a version that goes on, those below before those above, without locks. */
+void draft_twins_each(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse_ino_t ino, void *arg), void *arg);
+/* After a version was settled, where many directories go on: calls fn, without locks, for the names of those of other versions, to be dropped. */
+void draft_twins_relieve(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse_ino_t parent, const char *name, void *arg), void *arg);
 
 /* The name it was last seen under, for messages; "" if none is known. */
 void draft_node_name(struct draft_nodes *n, const struct draft_node *node, char out[NAME_MAX + 1]);

@@ -33,6 +33,7 @@ struct kept_node {
 	int64_t version_id;
 	_Atomic uint64_t nlookup;
 	uint32_t type; /* S_IFMT bits */
+	_Atomic int64_t twin; /* files.id of the committed directory that it goes on as; 0: none */
 };
 _Static_assert(sizeof(struct kept_node) <= KEEP_NODE_SIZE, "a node fits its record");
 

@@ -1,4 +1,5 @@
 /* From an inode number to its class, its attributes, its path. */
+#include "draft_table.h"
 #include "session.h"
 
 #include <errno.h>
@@ -143,6 +144,8 @@ static int file_path(struct fs *fs, int64_t file_id, char *out, size_t size)
 
 int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size)
 {
+	int64_t twin;
+
 	switch (node_tag(ino)) {
 	case NODE_SPECIAL:
 		return text_copy(out, size, ino == NODE_VERSIONS_JSON ? "versions.json" : "");
@@ -155,8 +158,10 @@ int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size)
 	case NODE_LATEST: /* user attributes of links are the kernel's to refuse */
 	case NODE_BEST:
 	case NODE_ALIAS:
-	case NODE_DRAFT:
 		break;
+	case NODE_DRAFT:
+		twin = draft_twins_id(fs->draft_nodes, ino);
+		return twin ? file_path(fs, twin, out, size) : -EOPNOTSUPP;
 	}
 	return -EOPNOTSUPP;
 }

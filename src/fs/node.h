@@ -6,7 +6,7 @@
  *   SPECIAL  1 the root, 2 versions.json       DIR      dirs.id (not the root)
  *   VERSION  versions.id, draft or committed   FILE     files.id of an entry in a committed version (its `inode`)
  *   LATEST   model id     BEST  model id       ALIAS    aliases.id
- *   DRAFT    st_ino of the backing file
+ *   DRAFT    st_ino of the backing file; a directory that the kernel knows at the commit goes on under this number (draft_twins.c)
  *
  * A handler in ops.c makes a `struct call`, asks the class, replies once, and turns the sign of errors there and nowhere else. */
 #ifndef MINTFS_FS_NODE_H
@@ -54,6 +54,7 @@ struct dir_sink;
 bool dir_sink_add(struct dir_sink *s, const char *name, const struct fuse_entry_param *e /* attr.st_ino and mode always set */, off_t next_offset);
 /* Names that skip says yes to are passed over, as if they had been delivered. NULL: none. */
 void dir_sink_skip(struct dir_sink *s, bool (*skip)(const char *name, void *arg), void *arg);
+bool dir_sink_skips(const struct dir_sink *s, const char *name); /* for who counts a lookup before he adds */
 bool dir_sink_plus(const struct dir_sink *s); /* false: only name, st_ino and type are needed */
 
 /* What a class of node answers. All return 0 or -errno (fault optionally set) and fill results only on success. NULL: call_refuse for changes of
@@ -74,6 +75,7 @@ struct node_ops {
 	int (*rmdir)(struct call *c, fuse_ino_t parent, const char *name);
 	/* both parents are nodes for which node_ops_of gives the same ops; the class checks the rest (-EXDEV) */
 	int (*rename)(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags);
+	/* of draft_ops: ino is of any class */
 	int (*link)(struct call *c, fuse_ino_t ino, fuse_ino_t newparent, const char *newname, struct fuse_entry_param *e);
 	int (*open)(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi); /* fi->fh becomes a struct open_file * */
 	/* name "/": an unnamed file, O_TMPFILE (channel.c turns FUSE_TMPFILE into this) */

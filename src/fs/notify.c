@@ -4,9 +4,11 @@
  * and nothing ever waits for it. What a request itself has done is told only after its answer (notify_hold): whoever asked holds such a lock until
  * then, and should the daemon be killed meanwhile, the two could wait for each other for ever, the thread in the kernel and the caller for its answer. It follows that a caller may see its old entries for a moment after a commit: for at most their short timeouts, and
  * what they lead to answers as committed. */
+#include "draft_table.h"
 #include "session.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <mintfs/cleanup.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +25,7 @@ struct notify {
 	pthread_cond_t work;
 	struct item *head, *tail;
 	struct notify_hold *holds; /* threads whose events wait */
+	unsigned settling;         /* threads that look at the nodes of a version */
 	bool started, stopping, stopped;
 };
 
@@ -49,12 +52,49 @@ static void forget_name(fuse_ino_t parent, const char *name, void *arg)
 		log_debug(fs->log, "cannot invalidate %s in node %#llx: %s", name, (unsigned long long)parent, strerror(-r));
 }
 
+/* FUSE_NOTIFY_PRUNE of linux/fuse.h: the kernel drops what it caches of these nodes and nobody uses. One that does not know the notice drops it when it wants
+ * the memory. */
+#define NOTICE_PRUNE 9
+#define PRUNE_MAX 100
+struct prune {
+	struct fs *fs;
+	struct fuse_out_header head;
+	struct { uint32_t count, padding; uint64_t spare; } what;
+	uint64_t nodes[PRUNE_MAX];
+};
+
+static void prune_send(struct prune *p)
+{
+	size_t size = p->what.count * sizeof p->nodes[0];
+	struct iovec iov[] = {{&p->head, sizeof p->head}, {&p->what, sizeof p->what}, {p->nodes, size}};
+
+	p->head = (struct fuse_out_header){.len = (uint32_t)(sizeof p->head + sizeof p->what + size), .error = NOTICE_PRUNE};
+	if (p->what.count > 0 && channel_can_prune(p->fs->channel.kept))
+		notices_send(p->fs->keep, iov, 3);
+	p->what.count = 0;
+}
+
+/* A directory that goes on: its attributes are others now, and unless somebody is in it the kernel need not know it. */
+static void tell_twin(fuse_ino_t ino, void *arg)
+{
+	struct prune *p = arg;
+
+	fuse_lowlevel_notify_inval_inode(p->fs->session, ino, -1, 0);
+	if (p->what.count == PRUNE_MAX)
+		prune_send(p);
+	p->nodes[p->what.count++] = ino;
+}
+
 static void tell(struct fs *fs, const struct registry_event *e)
 {
+	struct prune prune = {.fs = fs};
 	char name[16];
 
 	draft_nodes_gone(fs->draft_nodes, e->version_id, forget_name, fs);
 	fuse_lowlevel_notify_inval_inode(fs->session, node_make(NODE_VERSION, (uint64_t)e->version_id), -1, 0); /* -1: attributes only */
+	draft_twins_each(fs->draft_nodes, e->version_id, tell_twin, &prune);
+	prune_send(&prune);
+	draft_twins_relieve(fs->draft_nodes, e->version_id, forget_name, fs);
 	if (e->kind != REGISTRY_COMMITTED) { /* no name leads there any more */
 		snprintf(name, sizeof name, "v%u", e->number);
 		forget_name(node_of_dir(e->model_id), name, fs);
@@ -139,9 +179,30 @@ void notify_hold_end(struct notify *n, struct notify_hold *h)
 	}
 }
 
+/* Before whoever commits removes the draft's tree, and before its answer. The nodes are there until the end of the session, which waits for this. */
+static void settle_version(struct notify *n, int64_t version_id)
+{
+	struct catalog_conn *conn = NULL;
+	{
+		SCOPED_LOCK(&n->lock);
+		if (!n->started || n->stopping)
+			return;
+		n->settling++;
+	}
+	if (draft_twins_has(n->fs->draft_nodes, version_id) && registry_read_begin(n->fs->registry, &conn) == 0)
+		draft_twins_settle(n->fs->draft_nodes, conn, version_id);
+	catalog_read_end(conn);
+	SCOPED_LOCK(&n->lock);
+	n->settling--;
+}
+
 void notify_version(struct notify *n, const struct registry_event *e)
 {
-	struct item *it = malloc(sizeof *it);
+	struct item *it;
+
+	if (e->kind == REGISTRY_COMMITTED)
+		settle_version(n, e->version_id);
+	it = malloc(sizeof *it);
 
 	if (!it) /* the timeouts of the entries will do */
 		return;
@@ -171,7 +232,7 @@ void notify_stop_begin(struct notify *n)
 bool notify_stopped(struct notify *n)
 {
 	SCOPED_LOCK(&n->lock);
-	return !n->started || n->stopped;
+	return (!n->started || n->stopped) && n->settling == 0;
 }
 
 void notify_stop_end(struct notify *n)

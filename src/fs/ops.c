@@ -264,7 +264,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 	if (r == 0 && !ops->link)
 		r = call_refuse(&c, ops, newparent);
 	else if (r == 0)
-		r = from == ops ? ops->link(&c, ino, newparent, newname, &e) : -EXDEV;
+		r = from == ops || ops == &draft_ops ? ops->link(&c, ino, newparent, newname, &e) : -EXDEV;
 	call_reply_entry(&c, newparent, r, &e);
 }
 

@@ -24,12 +24,17 @@ void dir_sink_skip(struct dir_sink *s, bool (*skip)(const char *name, void *arg)
 	s->skip_arg = arg;
 }
 
+bool dir_sink_skips(const struct dir_sink *s, const char *name)
+{
+	return s->skip && s->skip(name, s->skip_arg);
+}
+
 /* "." and ".." carry no node in plus mode: the kernel counts no lookup for them (fs/fuse/readdir.c, fuse_direntplus_link). */
 bool dir_sink_add(struct dir_sink *s, const char *name, const struct fuse_entry_param *e, off_t next_offset)
 {
 	size_t left = s->size - s->used, need;
 
-	if (s->skip && s->skip(name, s->skip_arg))
+	if (dir_sink_skips(s, name))
 		return true;
 	if (!s->plus) {
 		need = fuse_add_direntry(s->req, s->buf + s->used, left, name, &e->attr, next_offset);

@@ -50,6 +50,7 @@ int channel_attach(struct channel *ch, struct fuse_session *se, int fd);
 void channel_feed_init(struct channel *ch); /* the next read is the INIT of the mount's beginning */
 int channel_resend(struct channel *ch, int fd); /* before anything is read */
 bool channel_can_resend(const struct kept_session *k);
+bool channel_can_prune(const struct kept_session *k); /* knows FUSE_NOTIFY_PRUNE */
 
 /* ---- notices.c: what is told to the kernel unasked, by a process that does not die with a worker ---- */
 ssize_t notices_send(struct keep *keep, const struct iovec *iov, int count); /* as writev; waits while there is much to tell */
@@ -90,7 +91,7 @@ int open_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const st
 struct notify;
 int notify_new(struct fs *fs, struct notify **ret);
 int notify_start(struct notify *n);
-void notify_version(struct notify *n, const struct registry_event *e); /* never blocks; does nothing unless started */
+void notify_version(struct notify *n, const struct registry_event *e); /* never waits for the kernel; does nothing unless started */
 /* While a hold of the calling thread lasts, what it causes is not told: from before a request is carried out until it is answered. */
 struct notify_hold {
 	struct notify_hold *next;
@@ -224,7 +225,7 @@ void resent_begin(struct call *c);
 /* ---- node.c and classes ---- */
 int64_t node_dir_id(fuse_ino_t ino);     /* catalog id of a DIR node or the root */
 fuse_ino_t node_of_dir(int64_t dir_id);
-int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size); /* relative to the root of the drive; -EOPNOTSUPP for drafts' entries */
+int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size); /* relative to the root of the drive; -EOPNOTSUPP for entries of a draft */
 /* Attributes every class starts from: zeroed, with number, mode, owner, times and no blocks. */
 void node_stat(fuse_ino_t ino, mode_t mode, uid_t uid, gid_t gid, int64_t mtime_ns, struct stat *st);
 void node_entry(const struct stat *st, double entry_timeout, double attr_timeout, struct fuse_entry_param *e); /* ino is st_ino */

@@ -494,6 +494,7 @@ static void test_the_end_of_a_version_hands_out_the_names_of_its_nodes_and_no_ot
 	struct draft *other = make_draft(e, 2);
 	struct draft_top top = top_of(other);
 	struct draft_node *d, *f, *g, *root;
+	struct fuse_entry_param entry;
 	struct names names = {0};
 
 	assert_int_equal(draft_node_root(e->nodes, &top, &root), 0);
@@ -509,6 +510,8 @@ static void test_the_end_of_a_version_hands_out_the_names_of_its_nodes_and_no_ot
 	assert_non_null(strstr(names.seen, "f;"));
 	assert_true(draft_node_is_gone(e->nodes, f));
 	assert_false(draft_node_is_gone(e->nodes, g));
+	assert_int_equal(try_lookup(e, d, "f", &entry), -ESTALE); /* told no more, by a lookup that began before */
+	assert_int_equal(draft_twins_id(e->nodes, d->ino), 0);
 	draft_node_put(e->nodes, d);
 	draft_node_put(e->nodes, f);
 	draft_node_put(e->nodes, g);
