@@ -44,7 +44,8 @@ static void name_moved(struct draft *d, int dirfd, const char *name)
 		draft_file_restamped(d, now.st_ino, &now);
 }
 
-/* `name` was just made in p by the daemon: makes it the caller's and remembers it; on failure it is taken away again. */
+/* `name` was just made in p by the daemon: makes it the caller's and remembers it; on failure it is taken away again. Who only makes directories has
+ * written nothing: a shell's `mkdir -p v3/train` ends at once, and the draft goes on with the shell. */
 static int adopt(struct call *c, const struct draft_place *p, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
 	auto_close int fd = sys_openat(p->dir.fd, name, O_PATH | O_NOFOLLOW, 0);
@@ -57,7 +58,8 @@ static int adopt(struct call *c, const struct draft_place *p, const char *name, 
 		unlinkat(p->dir.fd, name, S_ISDIR(mode) ? AT_REMOVEDIR : 0);
 		return r;
 	}
-	joined(c, p);
+	if (!S_ISDIR(mode))
+		joined(c, p);
 	return 0;
 }
 

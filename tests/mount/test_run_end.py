@@ -87,6 +87,13 @@ def test_an_empty_draft_of_a_process_that_ended_well_stays_with_the_shell_above(
     assert state(drive / MODEL / "v1") == "draft" and os.readlink(path) == "v1"
 
 
+def test_directories_alone_are_no_work_and_the_draft_stays_with_the_shell_above(house, drive, path, trainer):
+    trainer.do("os.makedirs(p)", p=path / "train/images")
+    trainer.exit(0)
+    sentinel(house, drive)
+    assert state(drive / MODEL / "v1") == "draft" and os.listdir(path) == ["train"]
+
+
 def test_nothing_ends_while_a_file_is_open(house, drive, path, trainer):
     trainer.write(path / "model.pth", b"x")
     other = house.worker()
