@@ -278,7 +278,7 @@ static int show_table(const struct comparison *c)
 		for (unsigned i = 0; i < c->n; i++) {
 			const char *text = value_at(&c->v[i], c->rows[row].kind, c->rows[row].name);
 			char number[HUMAN_MAX];
-			table_cellf(&t, best[i] ? STYLE_GREEN : STYLE_PLAIN, "%s%s", text ? human_number(text, number) : "", best[i] ? " *" : text ? "  " : "");
+			table_cellf(&t, best[i] ? STYLE_GREEN : STYLE_PLAIN, "%s%s", text ? human_number(text, number) : "-", best[i] ? " *" : "  ");
 		}
 	}
 	if (one_model) {
@@ -287,7 +287,10 @@ static int show_table(const struct comparison *c)
 			printf(", v%u", c->v[i].number);
 		fputs("\n\n", stdout);
 	}
-	table_print(&t, 0, c->o->color);
+	if (c->n_rows == 0)
+		puts("no metrics, parameters or evaluations are recorded");
+	else
+		table_print(&t, 0, c->o->color);
 	return cmd_done(c->self);
 }
 
@@ -304,6 +307,8 @@ static void json_group(struct json_out *j, const struct comparison *c, const str
 		double value = strtod(text, &end);
 		if (end != text && !*end && isfinite(value))
 			json_real(j, value);
+		else if (!strcmp(text, "null")) /* NaN, as the trainer wrote it */
+			json_null(j);
 		else
 			json_string(j, text);
 	}

@@ -33,10 +33,20 @@ static int read_metrics(const char *arg, struct buf *out, struct fault *f)
 	return 0;
 }
 
+/* product/…, dataset/…: not the short name of a dataset. */
+static bool names_a_mode(const char *text)
+{
+	size_t len = strcspn(text, "/");
+	for (int mode = 0; text[len] && mode < LAYOUT_MODES; mode++)
+		if (strlen(layout_mode_name(mode)) == len && !strncmp(text, layout_mode_name(mode), len))
+			return true;
+	return false;
+}
+
 static int resolve_dataset(struct source *s, const char *text, struct source_ref *ret, struct fault *f)
 {
 	char name[CATALOG_PATH_MAX];
-	int n = snprintf(name, sizeof name, "%s%s", strncmp(text, "dataset/", 8) != 0 && text[0] != '/' ? "dataset/" : "", text);
+	int n = snprintf(name, sizeof name, "%s%s", names_a_mode(text) || text[0] == '/' ? "" : "dataset/", text);
 	if (n < 0 || (size_t)n >= sizeof name)
 		return fault_set(f, ENAMETOOLONG, "the name of the dataset is too long");
 	int rc = source_resolve(s, name, ret, f);

@@ -26,14 +26,18 @@ static void tell_content(const struct blob_id *id, uint64_t size, void *arg)
 	}
 }
 
-static void tell_sum(const struct registry_gc_result *sum, bool dry_run, const char *grace)
+static void tell_sum(const struct registry_gc_result *sum, bool dry_run, const char *grace, int64_t grace_ns)
 {
 	char text[HUMAN_MAX];
 	printf(dry_run ? "would free %llu %s, %s\n" : "freed %llu %s, %s\n", (unsigned long long)sum->freed, sum->freed == 1 ? "content" : "contents",
 		human_size(sum->freed_bytes, text));
 	if (sum->young > 0)
 		printf("not needed either, but not older than %s: %llu, %s\n", grace, (unsigned long long)sum->young, human_size(sum->young_bytes, text));
-	printf("in use: %llu, %s\n", (unsigned long long)sum->kept, human_size(sum->kept_bytes, text));
+	if (grace_ns > 0) /* what was retired a moment ago is not freed: nobody should wonder why */
+		printf("in use, or retired not longer than %s ago: ", grace);
+	else
+		printf("in use: ");
+	printf("%llu, %s\n", (unsigned long long)sum->kept, human_size(sum->kept_bytes, text));
 }
 
 static void json_sum(struct json_out *j, const struct registry_gc_result *sum, bool dry_run)
@@ -84,7 +88,7 @@ static int run(const struct command *self, int argc, char **argv)
 	json_object_end(&j);
 	if (a.o.json)
 		return cmd_put_json(self, &b);
-	tell_sum(&sum, dry_run, grace ? grace : "1h");
+	tell_sum(&sum, dry_run, grace ? grace : "1h", how.grace_ns);
 	return cmd_done(self);
 }
 

@@ -229,7 +229,7 @@ static void tell_sum(const struct pruning *p)
 	if (!p->yes && p->gone > 0)
 		printf("; nothing is done without --yes");
 	else if (p->yes && !p->drafts && p->gone > 0)
-		printf("; 'mintfs gc' frees what only they held");
+		printf("; from an hour on 'mintfs gc' frees what only they held");
 	putchar('\n');
 }
 

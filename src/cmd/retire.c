@@ -20,7 +20,7 @@ static int tell(const struct command *self, const struct cmd_options *o, const s
 	}
 	printf("v%u of ", ref->number);
 	text_print(ref->model);
-	printf(was ? " is retired already\n" : " retired; the number is not used again, 'mintfs gc' frees what only it held\n");
+	printf(was ? " is retired already\n" : " retired; the number is not used again, from an hour on 'mintfs gc' frees what only it held\n");
 	return cmd_done(self);
 }
 
@@ -58,7 +58,8 @@ const struct command cmd_retire = {
 		"\n" HELP_TARGET
 		"For who made the version, and for the owner and the group of the model's directory, if they may write there.\n"
 		"\n"
-		"  -f, --force        also if others were made from it, a process is bound to it or runs with it, or a program has read it; drop the aliases that lead to it; who has files open goes on reading them\n"
+		"  -f, --force        also if others were made from it, a process is bound to it or runs with it, or a program has read it; drop the aliases that lead to\n"
+		"                     it; who has files open goes on reading them\n"
 		"  -m, --message TEXT why, to be remembered\n" HELP_STORE HELP_JSON HELP_HELP "\n"
 		"Example:  mintfs retire /mnt/models/product/P001_all/mlstm/v1 -m 'trained on wrong prices'\n",
 	.run = run,

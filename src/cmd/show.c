@@ -23,7 +23,12 @@ struct showing {
 	char digest[BLOB_HEX_SIZE]; /* "": none, or not known */
 	struct input { char *name, *how; bool unknown, elsewhere; } *inputs; /* how: observed, declared, both; or the reason why it is unknown. Owned */
 	size_t n_inputs;
-	struct catalog_conn *conn;  /* while inputs are read */
+	struct evaluation { char *dataset, *metrics, *author; int64_t at_ns; bool elsewhere; } *evaluations; /* the oldest first. Owned */
+	size_t n_evaluations;
+	struct catalog_retirement retirement;
+	bool has_retirement;
+	int64_t version_id;
+	struct catalog_conn *conn;  /* while inputs and evaluations are read */
 };
 
 /* ---- JSON ---- */
@@ -113,6 +118,40 @@ static void json_inputs(const struct showing *w, const char *key, const char *wh
 	json_array_end(j);
 }
 
+static void json_evaluations(const struct showing *w)
+{
+	struct json_out *j = w->j;
+	json_key(j, "evaluations");
+	json_array_begin(j);
+	for (size_t i = 0; i < w->n_evaluations; i++) {
+		const struct evaluation *e = &w->evaluations[i];
+		json_object_begin(j);
+		json_field_string(j, "dataset", e->dataset);
+		json_object_or_empty(j, "metrics", e->metrics);
+		json_field_time(j, "at", e->at_ns);
+		json_field_string(j, "author", e->author);
+		if (e->elsewhere)
+			json_field_bool(j, "elsewhere", true);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
+static void json_retirement(const struct showing *w)
+{
+	struct json_out *j = w->j;
+	json_key(j, "retired");
+	if (!w->has_retirement) {
+		json_null(j);
+		return;
+	}
+	json_object_begin(j);
+	json_field_time(j, "at", w->retirement.at_ns);
+	json_field_string(j, "author", w->retirement.author);
+	json_field_string(j, "message", w->retirement.message);
+	json_object_end(j);
+}
+
 static void json_show(const struct showing *w, const struct version_info *v)
 {
 	struct json_out *j = w->j;
@@ -121,6 +160,8 @@ static void json_show(const struct showing *w, const struct version_info *v)
 	json_about(w);
 	json_inputs(w, "inputs", "how", false);
 	json_inputs(w, "unknown_inputs", "reason", true);
+	json_evaluations(w);
+	json_retirement(w);
 	json_key(j, "run");
 	w->has_run ? json_run(j, &w->run) : json_null(j);
 	json_key(j, "files");
@@ -200,6 +241,11 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 		fact_time(&t, "committed", v->v.committed_ns);
 	fact(&t, "author", v->text.author);
 	fact_lines(&t, "message", v->text.message);
+	if (w->has_retirement) {
+		fact_time(&t, "retired", w->retirement.at_ns);
+		fact(&t, "retired by", w->retirement.author);
+		fact_lines(&t, "reason", w->retirement.message);
+	}
 	fact_lines(&t, "not committed", v->v.state == CATALOG_DRAFT ? v->text.reason : NULL);
 	if (v->sized && v->v.id) {
 		snprintf(text, sizeof text, "%s in %u %s", human_size(v->v.size, size), v->v.n_files, v->v.n_files == 1 ? "file" : "files");
@@ -250,6 +296,36 @@ static int print_inputs(const struct showing *w)
 	return table_print(&t, 2, w->o->color);
 }
 
+/* A row a number, the newest last. */
+static int print_evaluations(const struct showing *w)
+{
+	auto_table struct table t = TABLE_INIT;
+	char at[HUMAN_MAX];
+	if (w->n_evaluations == 0)
+		return 0;
+	table_column(&t, "EVALUATED ON", false);
+	table_column(&t, "METRIC", false);
+	table_column(&t, "VALUE", true);
+	table_column(&t, "AT (UTC)", false);
+	table_column(&t, "BY", false);
+	for (size_t i = 0; i < w->n_evaluations; i++) {
+		const struct evaluation *e = &w->evaluations[i];
+		auto_metrics struct metrics m = {0};
+		int rc = metrics_parse(e->metrics, &m);
+		if (rc < 0)
+			return rc;
+		for (size_t k = 0; k < m.n; k++) {
+			table_cellf(&t, STYLE_PLAIN, e->elsewhere ? "%s (not in this store)" : "%s", e->dataset);
+			table_cell(&t, STYLE_PLAIN, m.v[k].name);
+			table_cell(&t, STYLE_BOLD, m.v[k].value);
+			table_cell(&t, STYLE_DIM, human_time(e->at_ns, at));
+			table_cell(&t, STYLE_DIM, e->author);
+		}
+	}
+	putchar('\n');
+	return table_print(&t, 2, w->o->color);
+}
+
 static int print_files(const struct showing *w)
 {
 	char size[HUMAN_MAX];
@@ -294,6 +370,8 @@ static int show_known(const struct version_info *v, void *arg)
 		rc = print_object(w, "PARAMETER", w->about.params);
 	if (rc == 0)
 		rc = print_inputs(w);
+	if (rc == 0)
+		rc = print_evaluations(w);
 	return rc < 0 ? rc : print_files(w);
 }
 
@@ -327,18 +405,66 @@ static int add_input(struct showing *w, char *name, const char *how, bool unknow
 	return 0;
 }
 
-static int add_edge(const struct catalog_edge *e, void *arg)
+/* MODEL/vN; to be freed. */
+static int version_name(const struct showing *w, int64_t version_id, char **ret)
 {
-	struct showing *w = arg;
 	struct catalog_version v;
 	auto_free struct catalog_model *m = calloc(1, sizeof *m);
-	char *name = NULL;
-	int rc = m ? catalog_version_get(w->conn, e->version_id, &v) : -ENOMEM;
+	int rc = m ? catalog_version_get(w->conn, version_id, &v) : -ENOMEM;
 	if (rc == 0)
 		rc = catalog_model_get(w->conn, v.model_id, m);
 	if (rc < 0)
 		return rc;
-	return asprintf(&name, "%s/v%u", m->path, v.number) < 0 ? -ENOMEM : add_input(w, name, catalog_how_name(e->how), false);
+	return asprintf(ret, "%s/v%u", m->path, v.number) < 0 ? -ENOMEM : 0;
+}
+
+static int add_edge(const struct catalog_edge *e, void *arg)
+{
+	struct showing *w = arg;
+	char *name = NULL;
+	int rc = version_name(w, e->version_id, &name);
+	return rc < 0 ? rc : add_input(w, name, catalog_how_name(e->how), false);
+}
+
+/* Without its dataset. */
+static int new_evaluation(struct showing *w, const struct catalog_evaluation *e, struct evaluation **ret)
+{
+	struct evaluation *grown = reallocarray(w->evaluations, w->n_evaluations + 1, sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	w->evaluations = grown;
+	struct evaluation *x = &grown[w->n_evaluations++];
+	*x = (struct evaluation){.metrics = strdup(e->metrics), .author = e->author ? strdup(e->author) : NULL, .at_ns = e->at_ns};
+	*ret = x;
+	return !x->metrics || (e->author && !x->author) ? -ENOMEM : 0;
+}
+
+static int add_evaluation(const struct catalog_evaluation *e, void *arg)
+{
+	struct showing *w = arg;
+	struct evaluation *x;
+	if (e->version_id != w->version_id)
+		return 0; /* of another version, on this dataset */
+	int rc = new_evaluation(w, e, &x);
+	return rc < 0 ? rc : version_name(w, e->dataset_id, &x->dataset);
+}
+
+static int add_evaluation_elsewhere(const struct catalog_elsewhere *dataset, const struct catalog_evaluation *e, void *arg)
+{
+	struct evaluation *x;
+	int rc = new_evaluation(arg, e, &x);
+	if (rc < 0)
+		return rc;
+	x->elsewhere = true;
+	return asprintf(&x->dataset, "%s/v%u", dataset->model, dataset->number) < 0 ? -ENOMEM : 0;
+}
+
+static int read_evaluations(struct showing *w, struct catalog_conn *conn, int64_t version_id)
+{
+	w->conn = conn;
+	w->version_id = version_id;
+	int rc = catalog_evaluation_list(conn, version_id, add_evaluation, w);
+	return rc < 0 ? rc : catalog_elsewhere_evaluation_list(conn, version_id, add_evaluation_elsewhere, w);
 }
 
 static int add_elsewhere(const struct catalog_elsewhere *e, enum catalog_how how, void *arg)
@@ -373,7 +499,10 @@ static int show_read(const struct version_info *v, void *arg)
 		w->has_run = catalog_run_get(conn, v->v.run_id, &w->run) == 0;
 		catalog_about_get(conn, v->v.id, &w->about); /* there may be none */
 		read_digest(w, conn, &v->v);
+		w->has_retirement = catalog_retirement_get(conn, v->v.id, &w->retirement) == 0;
 		rc = read_inputs(w, conn, v->v.id);
+		if (rc == 0)
+			rc = read_evaluations(w, conn, v->v.id);
 	} else if (!w->s->r) {
 		read_drive_digest(w);
 	}
@@ -398,6 +527,14 @@ static int show_version(struct showing *w, struct fault *f)
 		free(w->inputs[i].how);
 	}
 	free(w->inputs);
+	for (size_t i = 0; i < w->n_evaluations; i++) {
+		free(w->evaluations[i].dataset);
+		free(w->evaluations[i].metrics);
+		free(w->evaluations[i].author);
+	}
+	free(w->evaluations);
+	if (w->has_retirement)
+		catalog_retirement_release(&w->retirement);
 	return rc;
 }
 
@@ -487,7 +624,9 @@ const struct command cmd_show = {
 	.args = "VERSION|MODEL",
 	.summary = "tell all that is known of a version or a model",
 	.help = "Of a version: state, times, author, message, the digest of its tree, what its metadata.json says (description, maintainer, source, labels,\n"
-		"parameters, metrics), the versions it was made from, the run that made it (command, directory, git commit, host, times, exit), links, and its files with size and SHA-256. Of a draft also why it did not commit. Of a model: its numbers, links and what decides best.\n"
+		"parameters, metrics), the versions it was made from, its evaluations, the run that made it (command, directory, git commit, host, times,\n"
+		"exit), links, and its files with size and SHA-256. Of a retired one also when, by whom and why it was retired; of a draft why it did not commit.\n"
+		"Of a model: its numbers, links and what decides best.\n"
 		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"
 		"\n" HELP_TARGET
 		"\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"

@@ -47,6 +47,18 @@ def test_the_best_of_a_known_metric_is_marked_and_of_an_unknown_one_none(version
     assert row.split() == ["rmse", "12", "10", "*", "11"]
 
 
+def test_a_version_without_metrics_keeps_its_column_and_nan_is_null(versions):
+    versions.version({"model.bin": "4"})
+    versions.version({"model.bin": "5", "metadata.json": '{"metrics": {"rmse": NaN}}'})
+    seen = compared(versions, M)
+    assert seen[f"{M}/v4"]["metrics"] == {} and seen[f"{M}/v5"]["metrics"] == {"rmse": None}
+    lines = call("compare", M, "--store", versions.store).out.splitlines()
+    assert next(line.split() for line in lines if line.split() and line.split()[0] == "v1") == ["v1", "v2", "v3", "v4", "v5"]
+    assert next(line.split() for line in lines if line.startswith("rmse")) == ["rmse", "12", "10", "*", "11", "-", "-"]
+    alone = call("compare", f"{M}/v4", "--store", versions.store)
+    assert alone.code == 0 and "no metrics" in alone.out
+
+
 def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
     file = place / "metrics.json"
     file.write_text('{"rmse": 1}')
@@ -65,11 +77,23 @@ def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
     ("v1", "holdout/v9", '{"rmse": 1}', 3, "no version v9"),
     ("v1", "nothing/v1", '{"rmse": 1}', 3, "nothing"),
     ("v1", "holdout", '{"rmse": 1}', 1, "which version"),
+    ("v1", f"{M}/v2", '{"rmse": 1}', 1, f"{M} is no dataset"),
     ("v9", "holdout/v1", '{"rmse": 1}', 3, "no version v9"),
 ])
 def test_what_is_wrong_is_refused_with_a_sentence(versions, version, dataset, metrics, code, words):
     one_sentence(evaluate(versions, version, dataset, metrics), code, words)
     assert compared(versions, M)[f"{M}/v1"]["evaluations"] == {}
+
+
+def test_show_tells_the_evaluations_of_a_version(versions):
+    assert evaluate(versions, "v2", "holdout/v1", '{"rmse": 9.5, "r2": NaN}').code == 0
+    assert evaluate(versions, "v2", "holdout/v2", '{"rmse": 30}').code == 0
+    told = call("show", f"{M}/v2", "--json", "--store", versions.store).json["evaluations"]
+    assert [(e["dataset"], e["metrics"]) for e in told] == [("dataset/holdout/v1", {"rmse": 9.5, "r2": None}), ("dataset/holdout/v2", {"rmse": 30})]
+    assert all(e["at"] and e["author"] for e in told)
+    words = [line.split()[:3] for line in call("show", f"{M}/v2", "--store", versions.store).out.splitlines()]
+    assert ["dataset/holdout/v1", "rmse", "9.5"] in words and ["dataset/holdout/v2", "rmse", "30"] in words
+    assert call("show", f"{M}/v1", "--json", "--store", versions.store).json["evaluations"] == []
 
 
 def test_only_committed_models_are_evaluated_on_committed_datasets(versions):

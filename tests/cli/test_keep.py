@@ -43,7 +43,9 @@ def test_retire_takes_a_version_out_of_the_drive_and_keeps_its_row(drive):
     shown = call("show", MODEL + "/v1", "--store", drive.store, "--json").json
     assert shown["state"] == "retired" and [f["path"] for f in shown["files"]] == ["metadata.json", "model.bin"]
     assert rows(drive.store, "SELECT version FROM model_versions ORDER BY id") == [("v1",), ("v2",)]
-    assert rows(drive.store, "SELECT message FROM retirements") == [("wrong prices",)]
+    assert shown["retired"]["message"] == "wrong prices" and shown["retired"]["at"] and shown["retired"]["author"]
+    assert "wrong prices" in call("show", MODEL + "/v1", "--store", drive.store).out
+    assert call("show", MODEL + "/v2", "--store", drive.store, "--json").json["retired"] is None
     assert os.path.basename(drive.version()) == "v3"
 
 
@@ -117,6 +119,7 @@ def test_gc_leaves_what_was_retired_within_the_grace_period(drive):
     before = blobs(drive.store)
     done = call("gc", drive.store)
     assert done.code == 0 and done.out.startswith("freed 0 contents") and blobs(drive.store) == before
+    assert "retired not longer than 1h ago" in done.out
 
 
 def test_what_gc_freed_comes_back_with_the_next_commit_of_the_same_content(drive):
