@@ -132,9 +132,12 @@ static int find_only_event(struct sql *db, int64_t model_id, const char *name, i
 	return error;
 }
 
+/* From the history, and from what watchers are told: the newest event of that name, found from the end. */
 static int remove_event(struct sql *db, int64_t id)
 {
-	return sql_run_for(db, "DELETE FROM alias_events WHERE id = ?", id);
+	int error = sql_run_for(db, "DELETE FROM events WHERE id = (SELECT e.id FROM events e, alias_events a WHERE a.id = ?"
+		" AND e.kind = 'alias' AND e.model_id = a.model_id AND e.number = a.to_number AND e.text = a.name ORDER BY e.id DESC LIMIT 1)", id);
+	return error ? error : sql_run_for(db, "DELETE FROM alias_events WHERE id = ?", id);
 }
 
 int catalog_alias_take_back(struct catalog_conn *conn, int64_t model_id, const char *name, int64_t since_ns, int64_t at_ns, uid_t uid, const char *author)

@@ -87,13 +87,15 @@ static void tell_json(const struct watcher *w, unsigned i, const char *path)
 static void tell(const struct watcher *w, unsigned i, const char *path)
 {
 	char time[HUMAN_MAX];
-	printf("%lld  %s  %-9s  ", (long long)w->batch[i].id, human_time(w->batch[i].at_ns, time), w->batch[i].kind);
+	printf("%6lld  %s  %-11s  ", (long long)w->batch[i].id, human_time(w->batch[i].at_ns, time), w->batch[i].kind);
 	text_print(path);
 	if (w->batch[i].number)
 		printf("/v%u", w->batch[i].number);
 	if (w->batch[i].text) {
 		printf("  ");
 		text_print(w->batch[i].text);
+		if (!strcmp(w->batch[i].kind, "alias") && !w->batch[i].number)
+			printf(" dropped");
 	}
 	putchar('\n');
 }
@@ -261,7 +263,7 @@ const struct command cmd_watch = {
 	.args = "[NAME] [--from ID] [--exec COMMAND] [--once]",
 	.summary = "print what happens in a store, as it happens",
 	.help = "Prints an event a line: its number, the time, what happened, where, and a text. Events: minted, committed, discarded, failed (a draft\n"
-		"stays, and why), retired, alias, ran, updated, not updated. NAME: a model, or a directory above models; without it, all of the store.\n"
+		"stays, and why), retired, alias, evaluated, ran, updated, not updated. NAME: a model, or a directory above models; without it, all of the store.\n"
 		"Ends at Ctrl-C.\n"
 		"\n"
 		"      --from ID      from this event on, 1 being the first ever; default: what happens from now on\n"

@@ -42,6 +42,12 @@ def test_the_history_knows_every_change(three):
     json.loads(told)
 
 
+def test_watchers_are_told_the_name_that_was_meant_and_no_passing_one(drive, three):
+    sh("ln -s v2 production && ln -sfn v3 production && ln -sfn v3 production && ln -sfn v1 production", cwd=three)
+    told = [json.loads(line) for line in mintfs("watch", "--once", "--from", "1", "--json", "--store", drive.store).stdout.splitlines()]
+    assert [(e["text"], e["version"]) for e in told if e["event"] == "alias"] == [("production", v) for v in ("v2", "v3", "v1")]
+
+
 def test_an_alias_survives_a_remount(drive, three):
     os.symlink("v1", three / "production")
     drive.remount()
