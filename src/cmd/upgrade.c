@@ -36,7 +36,9 @@ static int take_over(const char *dir, const char *program, struct fault *f)
 	int error = errno;
 	if (error == EOPNOTSUPP)
 		return fault_set(f, error, "%s is served by a MintFS that cannot be replaced while it is in use: unmount it and mount it again", dir);
-	if ((error == EPROTO || error == EPERM || error == EBUSY || error == EINVAL || error == ETIMEDOUT || error == EACCES || error == ENOENT) &&
+	if (error == EACCES) /* said by the kernel: the reason that stands there is of something else */
+		return fault_set(f, error, "%s is not upgraded: only who mounted it, and root, may do that", dir);
+	if ((error == EPROTO || error == EPERM || error == EBUSY || error == EINVAL || error == ETIMEDOUT || error == ENOENT) &&
 	    drive_attr(dir, "error", reason, sizeof reason) == 0)
 		return fault_set(f, error, "%s is not upgraded: %s", dir, reason);
 	return fault_set(f, error, "%s is not upgraded: %s", dir, strerror(error));

@@ -4,6 +4,7 @@ import itertools
 import os
 import pwd
 import stat
+import subprocess
 
 import pytest
 
@@ -123,6 +124,13 @@ def test_the_store_itself_is_closed_to_ordinary_users(drive):
     for path in (drive.store, drive.store / "blobs", drive.store / "drafts"):
         with refused(errno.EACCES):
             apart(os.listdir, path, uid=ANNA)
+
+
+def test_a_stranger_who_upgrades_a_drive_is_told_the_rule_and_not_an_older_refusal(drive):
+    with refused(errno.EINVAL):
+        os.mkdir(drive / "nonsense")
+    done = apart(lambda: (lambda p: (p.returncode, p.stderr))(subprocess.run([binary(), "upgrade", drive.at], capture_output=True, text=True)), uid=ANNA)
+    assert done == (1, f"mintfs upgrade: {drive.at} is not upgraded: only who mounted it, and root, may do that\n")
 
 
 def test_alias_changes_follow_the_permissions_of_the_model(drive):
