@@ -57,7 +57,7 @@ _mintfs()
 		;;
 	-o)
 		if [[ $command == mount ]]; then
-			mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other debug log=' -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W 'ro allow_other noallow_other nopassthrough debug log= deaths=' -- "$cur")
 			return
 		fi
 		;;&

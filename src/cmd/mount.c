@@ -81,12 +81,16 @@ static int take_options(const struct command *self, char *list, struct mount_opt
 	return 0;
 }
 
-static int take_arguments(const struct command *self, int argc, char **argv, struct mount_options *m, const char *where[2])
+/* *ret_fake: mount(8) asks its helpers by -f to do all but the mount. */
+static int take_arguments(const struct command *self, int argc, char **argv, struct mount_options *m, const char *where[2], bool *ret_fake)
 {
+	bool is_helper = strcmp(argv[0], self->name) != 0;
 	int n = 0;
 	for (int i = 1; i < argc; i++) {
 		int rc = 0;
-		if (!strcmp(argv[i], "-f") || !strcmp(argv[i], "--foreground"))
+		if (is_helper && !strcmp(argv[i], "-f"))
+			*ret_fake = true;
+		else if (!strcmp(argv[i], "-f") || !strcmp(argv[i], "--foreground"))
 			m->foreground = true;
 		else if (!strcmp(argv[i], "-d"))
 			m->debug = m->foreground = true;
@@ -243,7 +247,8 @@ static int run(const struct command *self, int argc, char **argv)
 			cmd_print_help(self);
 			return EXIT_DONE;
 		}
-	int code = take_arguments(self, argc, argv, m, where);
+	bool fake = false;
+	int code = take_arguments(self, argc, argv, m, where, &fake);
 	if (code)
 		return code;
 	if (registry_check(where[0], m->store, &f) < 0)
@@ -251,8 +256,10 @@ static int run(const struct command *self, int argc, char **argv)
 	bool handed_over = daemon_handed_over() >= 0;
 	if (handed_over)
 		text_copy(m->dir, sizeof m->dir, where[1]);
-	else if (check_mountpoint(m, where[1], &f) < 0)
+	else if (!fake && check_mountpoint(m, where[1], &f) < 0)
 		return cmd_fail(self, &f);
+	if (fake)
+		return EXIT_DONE;
 	if (m->allow_other < 0)
 		m->allow_other = may_allow_other();
 	return m->foreground || handed_over ? daemon_run(self, m, -1) : start_daemon(self, m);

@@ -558,6 +558,8 @@ def test_mount_helper_takes_what_mount_8_gives(store, place):
         pytest.skip("no /dev/fuse")
     (place / "mnt").mkdir()
     os.symlink(shutil.which(BIN), place / "mount.mintfs")
+    subprocess.run([place / "mount.mintfs", str(store), str(place / "mnt"), "-f"], check=True, timeout=30)  # mount -f: all but the mount
+    assert not os.path.ismount(place / "mnt")
     subprocess.run([place / "mount.mintfs", str(store), str(place / "mnt"), "-n", "-s", "-o", "rw,nofail,noatime,x-systemd.automount"], check=True)
     assert os.path.ismount(place / "mnt")
     assert call("umount", place / "mnt").code == 0
