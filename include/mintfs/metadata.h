@@ -33,7 +33,7 @@ struct metadata {
 	char *best_name; /* the metric that decides `best`, or NULL: `best.metric` if named, else the first top-level number of metrics (NaN too, although it has no value there) */
 	enum metadata_best_mode best_mode; /* `best.mode`, else by the well-known name (case ignored; also as the last part after '_', '-', '.', '/' as in val_loss); UNKNOWN: there is no best */
 	bool best_named; /* metadata.json named the metric itself */
-	char **inputs;   /* strings of the `inputs` array, as written */
+	char **inputs;   /* strings of the `inputs` array, as written; or the one string that stands for it */
 	unsigned n_inputs;
 	char *description, *maintainer, *source; /* string members of these names, or NULL */
 	char *labels, *params; /* the objects `labels`, and `parameters` or `params` (the last of them), as compact JSON; or NULL */

@@ -355,12 +355,30 @@ static int read_best(const char *text, const struct scan_token *best, struct met
 
 /* ---- inputs and the whole ---- */
 
+/* The array grows to the next power of two. */
+static int add_input(const char *text, const struct scan_token *t, struct metadata *md, struct fault *f)
+{
+	if ((md->n_inputs & (md->n_inputs - 1)) == 0) {
+		char **grown = realloc(md->inputs, (md->n_inputs ? 2 * (size_t)md->n_inputs : 1) * sizeof(*grown));
+		if (!grown)
+			return fault_plain(f, ENOMEM);
+		md->inputs = grown;
+	}
+	int r = scan_string(text, t, &md->inputs[md->n_inputs]);
+	if (r < 0)
+		return fault_plain(f, -r);
+	md->n_inputs++;
+	return 0;
+}
+
+/* An array of names, or one name alone. */
 static int read_inputs(const char *text, const struct scan_token *array, struct metadata *md, struct fault *f)
 {
 	struct scan s;
 	struct scan_token t;
-	size_t cap = 0;
 
+	if (array->kind == SCAN_STRING)
+		return add_input(text, array, md, f);
 	if (array->kind != SCAN_ARRAY)
 		return 0;
 	scan_init(&s, text, array->start, array->end);
@@ -368,17 +386,9 @@ static int read_inputs(const char *text, const struct scan_token *array, struct 
 	while (md->n_inputs < METADATA_INPUTS_MAX && scan_next(&s, &t) == 0 && t.kind != SCAN_ARRAY_END) {
 		if (scan_skip(&s, &t) < 0 || t.kind != SCAN_STRING)
 			continue;
-		if (md->n_inputs == cap) {
-			cap = cap ? cap * 2 : 16;
-			char **grown = realloc(md->inputs, cap * sizeof(*grown));
-			if (!grown)
-				return fault_plain(f, ENOMEM);
-			md->inputs = grown;
-		}
-		int r = scan_string(text, &t, &md->inputs[md->n_inputs]);
+		int r = add_input(text, &t, md, f);
 		if (r < 0)
-			return fault_plain(f, -r);
-		md->n_inputs++;
+			return r;
 	}
 	return 0;
 }

@@ -162,7 +162,7 @@ static void test_well_known_names_have_a_direction(void **state)
 
 static void test_inputs_are_the_strings_of_their_array(void **state)
 {
-	auto_metadata struct metadata md = {0}, other = {0};
+	auto_metadata struct metadata md = {0}, other = {0}, one = {0};
 
 	assert_int_equal(parse("{\"inputs\": [\"dataset/mol/v3\", 7, [\"no\"], {\"no\": \"no\"}, null, \"product/P_all/kan/v1\"]}", &md, NULL), 0);
 	assert_int_equal(md.n_inputs, 2);
@@ -170,6 +170,9 @@ static void test_inputs_are_the_strings_of_their_array(void **state)
 	assert_string_equal(md.inputs[1], "product/P_all/kan/v1");
 	assert_int_equal(parse("{\"inputs\": {\"x\": \"y\"}, \"description\": 5}", &other, NULL), 0);
 	assert_int_equal(other.n_inputs, 0);
+	assert_int_equal(parse("{\"inputs\": \"dataset/mol/v3\"}", &one, NULL), 0);
+	assert_int_equal(one.n_inputs, 1);
+	assert_string_equal(one.inputs[0], "dataset/mol/v3");
 	assert_null(other.description);
 }
 
