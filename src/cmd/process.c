@@ -33,6 +33,10 @@ static const char *step_words(const struct catalog_process_step *s)
 static void tell_step(const struct catalog_process_step *s, const struct registry_process *p, void *arg)
 {
 	const struct process_call *c = arg;
+	if (c->n_told)
+		++*c->n_told;
+	if (c->plan)
+		process_step_json(c->plan, c->s, s);
 	if (c->o->json)
 		return;
 	fputs(s->kind == CATALOG_STEP_TRAIN ? "model " : "node  ", stdout);
@@ -81,17 +85,46 @@ static int run_command(const struct process_call *c)
 static int nothing_to_do(const struct process_call *c)
 {
 	if (c->o->json)
-		puts(c->dry_run ? "{\n  \"planned\": true\n}" : "{\n  \"updated\": false,\n  \"reason\": \"nothing has changed\"\n}");
-	else if (!c->dry_run)
+		puts("{\n  \"updated\": false,\n  \"reason\": \"nothing has changed\"\n}");
+	else
 		puts("nothing to do: every node is bound to the newest that it may be");
 	return cmd_done(c->self);
 }
 
-static int update_command(const struct process_call *c)
+/* update --dry-run: the steps are told as they are found. */
+static int plan_command(const struct process_call *call)
 {
 	struct fault f = FAULT_INIT;
+	auto_buf struct buf b = BUF_INIT(1u << 30);
+	struct json_out j;
+	unsigned n = 0;
+	struct process_call c = *call;
+	json_init(&j, &b, 2);
+	c.plan = c.o->json ? &j : NULL;
+	c.n_told = &n;
+	const struct process_options o = options(&c);
+	const struct process_update u = {.dataset = c.dataset, .dry_run = true};
+	int64_t id = 0;
+	json_object_begin(&j);
+	json_field_bool(&j, "planned", true);
+	json_key(&j, "steps");
+	json_array_begin(&j);
+	if (need_mount(&c, &f) < 0 || process_update(&o, c.name, &u, &id, &f) < 0)
+		return cmd_fail(c.self, &f);
+	json_array_end(&j);
+	json_object_end(&j);
+	if (c.o->json)
+		return cmd_put_json(c.self, &b);
+	return n ? cmd_done(c.self) : nothing_to_do(&c);
+}
+
+static int update_command(const struct process_call *c)
+{
+	if (c->dry_run)
+		return plan_command(c);
+	struct fault f = FAULT_INIT;
 	const struct process_options o = options(c);
-	const struct process_update u = {.dataset = c->dataset, .dry_run = c->dry_run};
+	const struct process_update u = {.dataset = c->dataset};
 	int64_t id = 0;
 	int rc = need_mount(c, &f);
 	if (rc == 0)

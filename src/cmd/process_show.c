@@ -326,7 +326,7 @@ int process_history_command(const struct process_call *c)
 
 struct report { const struct process_call *c; struct table *trainings, *nodes; unsigned n_trainings; struct json_out *j; };
 
-static void step_json(struct json_out *j, const struct source *s, const struct catalog_process_step *step)
+void process_step_json(struct json_out *j, const struct source *s, const struct catalog_process_step *step)
 {
 	char dataset[CATALOG_PATH_MAX + 16], model[CATALOG_PATH_MAX + 16], before[CATALOG_PATH_MAX + 16];
 	version_name(s, step->dataset_id, dataset);
@@ -386,7 +386,7 @@ static int add_step(const struct catalog_process_step *s, void *arg)
 {
 	struct report *r = arg;
 	if (r->j)
-		step_json(r->j, r->c->s, s);
+		process_step_json(r->j, r->c->s, s);
 	else if (s->kind == CATALOG_STEP_TRAIN)
 		training_row(r, s);
 	else

@@ -118,6 +118,9 @@ def test_an_update_trains_adopts_and_moves_all_at_once(world):
     world.data(3)
     plan = world.call("update", "p", "--dry-run")
     assert plan.code == 0 and f"model {A}: would be trained" in plan.out and "node  two: keeps its result" in plan.out
+    steps = world.call("update", "p", "--dry-run", "--json").json["steps"]
+    assert [(s["kind"], s["name"], s["state"], s["dataset"]) for s in steps if s["name"] in (A, "one", "two")] == [
+        ("training", A, "waiting", "dataset/d/v2"), ("node", "one", "waiting", "dataset/d/v2"), ("node", "two", "kept", "dataset/other/v1")]
     assert world.bound() == BOUND
     done = world.call("update", "p")
     assert done.code == 0, (done.out, done.err)
@@ -128,6 +131,8 @@ def test_an_update_trains_adopts_and_moves_all_at_once(world):
     assert {s["name"]: s["state"] for s in report["steps"]} == {A: "adopted", "one": "done", "two": "kept", "both": "done"}
     again = world.call("update", "p")
     assert again.code == 0 and "nothing to do" in again.out
+    assert "nothing to do" in world.call("update", "p", "--dry-run").out
+    assert world.call("update", "p", "--dry-run", "--json").json == {"planned": True, "steps": []}
     log = call("log", A, "--store", world.store, "--json").json
     assert "trained by update" in json.dumps(log)
 
