@@ -71,7 +71,16 @@ static int build_metrics(struct commit_work *w)
 	return 0;
 }
 
-/* The model's metric: the one that the newest commit to name one names; else the first metric of the first commit that has any. */
+static bool has_metric(const struct commit_work *w, const char *name)
+{
+	for (size_t i = 0; i < w->n_metrics; i++)
+		if (!strcmp(w->metrics[i].name, name))
+			return true;
+	return false;
+}
+
+/* The model's metric: the one that the newest commit to name one names; else the first metric of the first commit that has any. Who names one that the version
+ * itself does not have (a slip of the pen) takes no `best` from a model. */
 static int choose_best(struct catalog_conn *conn, const struct commit_work *w)
 {
 	const struct metadata *md = &w->metadata;
@@ -81,6 +90,12 @@ static int choose_best(struct catalog_conn *conn, const struct commit_work *w)
 	int rc = catalog_model_get(conn, w->v.model_id, &m);
 	if (rc < 0 || (!md->best_named && m.best_metric[0]))
 		return rc;
+	if (md->best_named && m.best_metric[0] && !has_metric(w, md->best_name)) {
+		if (strcmp(m.best_metric, md->best_name) != 0)
+			log_warning(w->r->log, "v%u of model %lld names \"%s\" as the metric of best, and has none: best goes by \"%s\" as before", w->v.number,
+				(long long)m.id, md->best_name, m.best_metric);
+		return 0;
+	}
 	text_copy(m.best_metric, sizeof m.best_metric, md->best_name);
 	m.best_mode = (int)md->best_mode;
 	m.best_named = md->best_named;

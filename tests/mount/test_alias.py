@@ -177,6 +177,14 @@ def test_a_metric_nobody_knows_has_no_best_unless_its_mode_is_named(drive):
     assert best(drive) == "v2"
 
 
+def test_a_version_that_names_a_metric_which_it_has_not_takes_no_best_from_the_model(drive):
+    with_metrics(drive, '{"metrics": {"rmse": 1}}')
+    with_metrics(drive, '{"metrics": {"rmse": 2}, "best": {"metric": "rsme", "mode": "min"}}')
+    assert best(drive) == "v1"
+    with_metrics(drive, '{"metrics": {"rmse": 3, "cost": 1}, "best": {"metric": "cost", "mode": "min"}}')
+    assert best(drive) == "v3"
+
+
 def test_nan_never_is_the_best(drive):
     for value in ("NaN", "-Infinity", "7.5", "8.5"):
         with_metrics(drive, '{"metrics": {"loss": %s}}' % value)
