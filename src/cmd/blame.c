@@ -83,6 +83,17 @@ static void put_json(const struct blame *b, struct json_out *j)
 	json_object_end(j);
 }
 
+/* Each line of a message is a row. */
+static void fact_lines(struct table *t, const char *name, const char *text)
+{
+	auto_free char *copy = strdup(text);
+	char *rest = copy;
+	for (char *line; copy && (line = strsep(&rest, "\n")); name = "") {
+		table_cell(t, STYLE_DIM, name);
+		table_cell(t, STYLE_PLAIN, line);
+	}
+}
+
 static void fact(struct table *t, const char *name, const char *value)
 {
 	if (!value || !*value)
@@ -104,7 +115,8 @@ static int print(const struct blame *b, bool color)
 	snprintf(text, sizeof text, "%s UTC, %s ago", human_time(version_time(&b->made), at), human_age(version_time(&b->made), age));
 	fact(&t, "committed", text);
 	fact(&t, "author", b->text.author);
-	fact(&t, "message", b->text.message);
+	if (b->text.message)
+		fact_lines(&t, "message", b->text.message);
 	if (b->has_run) {
 		fact(&t, "run", run->key);
 		if (run->command && command_words(run->command, &line) == 0)

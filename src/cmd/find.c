@@ -138,6 +138,8 @@ static int give_row(struct finding *w, struct catalog_conn *conn, const struct c
 	for (unsigned i = 0; i < w->n_names; i++)
 		cell_fact(w, conn, v->id, w->names[i]);
 	table_cell(&w->t, STYLE_CYAN, buf_text(&aliases));
+	if (text.message)
+		text.message[strcspn(text.message, "\r\n")] = '\0';
 	table_cell(&w->t, STYLE_PLAIN, text.message);
 	catalog_version_text_release(&text);
 	return (w->n + 1) % PAGE_ROWS == 0 ? end_table(w) : w->t.error;
