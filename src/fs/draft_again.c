@@ -17,22 +17,20 @@ int draft_node_again(struct draft_nodes *n, struct draft_node *root, struct kept
 {
 	struct draft_node *node = calloc(1, sizeof *node);
 	struct stat st;
-	int pin = keep_held(&kept->slot, 0), r = node ? 0 : -ENOMEM;
+	int pin = keep_held(&kept->slot, 0), r;
 
-	if (pin >= 0 && (fstat(pin, &st) < 0 || node_make(NODE_DRAFT, st.st_ino) != kept->ino))
+	if (pin >= 0 && (fstat(pin, &st) < 0 || st.st_ino != kept->file))
 		pin = -1; /* not ours after all: better lost than another file */
-	if (r == 0) {
-		SCOPED_LOCK(&n->lock);
-		r = map64_get(n->map, kept->ino) ? -EEXIST : map64_put(n->map, kept->ino, node);
-		atomic_store(&n->known, map64_count(n->map));
-	}
+	if (!node)
+		return -ENOMEM;
+	*node = (struct draft_node){.ino = kept->ino, .file = kept->file, .type = kept->type, .top = root->top, .root = root, .fd = pin,
+		.nlookup = atomic_load(&kept->nlookup), .unfound = true, .twin = pin >= 0 ? atomic_load(&kept->twin) : 0, .kept = kept};
+	SCOPED_LOCK(&n->lock);
+	r = table_enter(n, node);
 	if (r < 0) {
 		free(node);
 		return r;
 	}
-	SCOPED_LOCK(&n->lock);
-	*node = (struct draft_node){.ino = kept->ino, .generation = kept->generation, .type = kept->type, .top = root->top, .root = root, .fd = pin,
-		.nlookup = atomic_load(&kept->nlookup), .unfound = true, .twin = pin >= 0 ? atomic_load(&kept->twin) : 0, .kept = kept};
 	if (node->twin && map64_put(n->twins, (uint64_t)node->twin, node) < 0)
 		node->twin = 0;
 	atomic_store(&n->standing, map64_count(n->twins));
@@ -78,10 +76,10 @@ static int meet(struct walk *w, struct draft_node *dir, const struct dirent *d, 
 	int r = 0;
 
 	pthread_mutex_lock(&n->lock);
-	node = map64_get(n->map, node_make(NODE_DRAFT, d->d_ino));
+	node = table_find(n, w->root, d->d_ino, type);
 	if (S_ISDIR(type))
 		r = table_find_or_add(n, w->root, &st, &node, &t);
-	if (r == 0 && node && node->root == w->root && node->type == type && !node->parent) {
+	if (r == 0 && node && !node->parent) {
 		char *name = strdup(d->d_name);
 		if (name) {
 			table_set_name(n, node, dir, name, &u);

@@ -16,8 +16,10 @@ struct draft_nodes {
 	pthread_mutex_t renames;
 	pthread_mutex_t lock;
 	struct map64 *map; /* ino → node */
+	struct map64 *others; /* st_ino → the nodes, chained, of files that have it and not the ino that goes with it */
+	uint64_t next_other;  /* for such an ino */
 	struct map64 *twins; /* files.id → the node that goes on as that directory */
-	_Atomic size_t known, standing; /* how many the two maps have */
+	_Atomic size_t known, standing; /* how many map and twins have */
 	size_t dir_fds;    /* directories with a descriptor, roots not counted */
 	_Atomic unsigned unfound; /* versions whose nodes have no names yet */
 };
@@ -40,6 +42,11 @@ void table_set_name(struct draft_nodes *n, struct draft_node *node, struct draft
 void table_count(struct draft_node *node, uint64_t nlookup);
 /* Notes the pin for the next worker: before it is relied on, and taken out before it is closed. */
 void table_keep_pin(struct draft_node *node, int fd);
+/* The node of this file, NULL if it is not remembered. */
+struct draft_node *table_find(const struct draft_nodes *n, const struct draft_node *root, ino_t file, mode_t type);
+/* Puts a node with its ino and file into the table, or takes it out. */
+int table_enter(struct draft_nodes *n, struct draft_node *node);
+void table_leave(struct draft_nodes *n, struct draft_node *node);
 /* The node of a file just found, made if need be. */
 int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st, struct draft_node **ret, struct trash *t);
 

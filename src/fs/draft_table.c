@@ -1,14 +1,14 @@
 /* The table of draft nodes: counts, names, descriptors.
  *
  * Invariants (all under `lock`):
- *   - A node is in the map unless it was replaced; it is freed when nothing counts on it: nlookup, links, users and
- *     opens are all 0.
+ *   - A node is freed when nothing counts on it: nlookup, links, users and opens are all 0.
  *   - name and parent are set together. A node without them that is no root is *unnamed*; it has a descriptor, or it
  *     is lost (-ESTALE).
  *   - A file's descriptor (pin) exists while it is unnamed or open. So the inode number of a remembered file cannot
  *     pass to a new file of the draft. If a pin could not be had, or the version is gone and its tree removed, the
- *     number may come back: then the new file gets a node of its own that inherits nlookup, with another generation,
- *     by which the kernel tells the two apart (fuse_stale_inode in fs/fuse/inode.c).
+ *     number may come back while the kernel still has the old node, open perhaps by its twin: then the new file gets
+ *     an ino of its own, above OTHERS. (Not the same one with another generation: the kernel would make the old inode
+ *     a bad one under its readers, and both would have one route of data.)
  *   - A descriptor is never closed while the node has users, nor that of a directory that goes on after the commit (twin).
  *
  * Finding the backing file races with renames: name and parent are copied under `lock` and used without it. Whoever
@@ -25,6 +25,8 @@
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
 #include <string.h>
+
+#define OTHERS (UINT64_C(1) << (NODE_VALUE_BITS - 1)) /* no file system counts its inodes up to here */
 
 static int fd_of(const struct draft_node *node)
 {
@@ -82,7 +84,7 @@ static void make_kept(struct draft_nodes *n, struct draft_node *node)
 	if (!kept)
 		return;
 	kept->ino = node->ino;
-	kept->generation = node->generation;
+	kept->file = node->file;
 	kept->version_id = node->top->version_id;
 	kept->type = node->type;
 	atomic_store(&kept->nlookup, node->nlookup);
@@ -110,9 +112,7 @@ void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *
 				t->fd = drop_fd(n, node);
 			return;
 		}
-		if (!node->replaced)
-			map64_remove(n->map, node->ino);
-		atomic_store(&n->known, map64_count(n->map));
+		table_leave(n, node);
 		if (node->twin && map64_get(n->twins, (uint64_t)node->twin) == node)
 			map64_remove(n->twins, (uint64_t)node->twin);
 		atomic_store(&n->standing, map64_count(n->twins));
@@ -136,13 +136,16 @@ int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct
 	if (!n)
 		return -ENOMEM;
 	n->map = map64_new();
+	n->others = map64_new();
 	n->twins = map64_new();
-	if (!n->map || !n->twins) {
+	if (!n->map || !n->others || !n->twins) {
 		map64_free(n->map);
+		map64_free(n->others);
 		map64_free(n->twins);
 		free(n);
 		return -ENOMEM;
 	}
+	n->next_other = OTHERS;
 	n->fs = fs;
 	n->keep = keep;
 	n->max_dir_fds = max_dir_fds;
@@ -165,6 +168,7 @@ void draft_nodes_free(struct draft_nodes *n)
 		return;
 	map64_each(n->map, free_each, NULL);
 	map64_free(n->map);
+	map64_free(n->others);
 	map64_free(n->twins);
 	pthread_mutex_destroy(&n->settling);
 	pthread_mutex_destroy(&n->renames);
@@ -309,37 +313,76 @@ static bool is_another(const struct draft_node *node, const struct draft_node *r
 	return node->root != root || node->type != type || lost;
 }
 
-static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t ino, mode_t type,
-	struct draft_node *replaces, struct draft_node **ret)
+static bool is_other(const struct draft_node *node) { return node->ino != node_make(NODE_DRAFT, node->file); }
+
+int table_enter(struct draft_nodes *n, struct draft_node *node)
+{
+	int r = map64_get(n->map, node->ino) ? -EEXIST : map64_put(n->map, node->ino, node);
+
+	if (r == 0 && is_other(node)) {
+		struct draft_node *first = map64_get(n->others, node->file);
+		r = map64_put(n->others, node->file, node);
+		if (r < 0)
+			map64_remove(n->map, node->ino);
+		node->other = first;
+		if (node_value(node->ino) >= n->next_other)
+			n->next_other = node_value(node->ino) + 1;
+	}
+	atomic_store(&n->known, map64_count(n->map));
+	return r;
+}
+
+void table_leave(struct draft_nodes *n, struct draft_node *node)
+{
+	map64_remove(n->map, node->ino);
+	atomic_store(&n->known, map64_count(n->map));
+	if (table_is_root(node) || !is_other(node))
+		return;
+	struct draft_node *first = map64_get(n->others, node->file);
+	if (first != node) {
+		while (first->other != node)
+			first = first->other;
+		first->other = node->other;
+	} else if (node->other) {
+		map64_put(n->others, node->file, node->other); /* no memory needed: the key is there */
+	} else {
+		map64_remove(n->others, node->file);
+	}
+}
+
+struct draft_node *table_find(const struct draft_nodes *n, const struct draft_node *root, ino_t file, mode_t type)
+{
+	struct draft_node *node = map64_get(n->map, node_make(NODE_DRAFT, file));
+
+	if (node && !is_another(node, root, type))
+		return node;
+	for (node = map64_get(n->others, file); node && is_another(node, root, type); node = node->other)
+		;
+	return node;
+}
+
+static int add_node(struct draft_nodes *n, struct draft_node *root, ino_t file, mode_t type, struct draft_node **ret)
 {
 	struct draft_node *node = calloc(1, sizeof(*node));
 	int r;
 
 	if (!node)
 		return -ENOMEM;
-	node->ino = ino;
+	node->ino = node_make(NODE_DRAFT, file);
+	if (map64_get(n->map, node->ino))
+		node->ino = node_make(NODE_DRAFT, n->next_other);
+	node->file = file;
 	node->type = type;
 	node->fd = -1;
-	node->generation = 1;
-	r = map64_put(n->map, ino, node);
+	r = table_enter(n, node);
 	if (r < 0) {
 		free(node);
 		return r;
 	}
-	atomic_store(&n->known, map64_count(n->map));
 	node->root = root;
 	node->top = root->top;
 	root->links++;
-	if (replaces) {
-		node->generation = replaces->generation + 1;
-		node->nlookup = replaces->nlookup;
-	}
 	make_kept(n, node);
-	if (replaces) {
-		drop_kept(n, replaces);
-		replaces->nlookup = 0;
-		replaces->replaced = true;
-	}
 	*ret = node;
 	return 0;
 }
@@ -348,24 +391,14 @@ static int add_node(struct draft_nodes *n, struct draft_node *root, fuse_ino_t i
 int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st,
 	struct draft_node **ret, struct trash *t)
 {
-	fuse_ino_t ino = node_make(NODE_DRAFT, st->st_ino);
 	mode_t type = st->st_mode & S_IFMT;
-	struct draft_node *node = map64_get(n->map, ino), *made;
-	int r;
+	struct draft_node *node = table_find(n, root, st->st_ino, type);
 
-	if ((uint64_t)st->st_ino >> NODE_VALUE_BITS)
+	if (st->st_ino >= OTHERS)
 		return -EOVERFLOW;
-	if (node && !is_another(node, root, type)) {
-		*ret = node;
-		return 0;
-	}
-	if (node && node->fd >= 0)
-		return -EIO; /* we hold that inode, yet it is another: not on a sound file system */
-	r = add_node(n, root, ino, type, node, &made);
-	if (r < 0)
-		return r;
-	table_settle(n, node, t);
-	*ret = made;
+	if (!node)
+		return add_node(n, root, st->st_ino, type, ret);
+	*ret = node;
 	return 0;
 }
 
@@ -373,7 +406,6 @@ static void fill_entry(const struct draft_node *node, const struct stat *st, str
 {
 	*e = (struct fuse_entry_param){
 		.ino = node->ino,
-		.generation = node->generation,
 		.attr = *st,
 		.attr_timeout = TIMEOUT_DRAFT,
 		.entry_timeout = TIMEOUT_DRAFT,
@@ -455,7 +487,7 @@ static bool is_stale(int r)
 
 static int check_same(const struct draft_node *node, const struct stat *st)
 {
-	return node_make(NODE_DRAFT, st->st_ino) == node->ino && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
+	return st->st_ino == node->file && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
 }
 
 /* Writes the path of node to the end of buffer: from the root, or from the nearest ancestor with a descriptor. Under
@@ -655,8 +687,6 @@ int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd)
 {
 	SCOPED_LOCK(&n->lock);
 
-	if (node->replaced)
-		return -ESTALE;
 	if (node->fd < 0)
 		node->fd = take_fd(fd);
 	table_keep_pin(node, node->fd);
@@ -713,9 +743,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	bool pinned = true;
 
 	pthread_mutex_lock(&n->lock);
-	node = map64_get(n->map, node_make(NODE_DRAFT, st->st_ino));
-	if (node && is_another(node, root, st->st_mode & S_IFMT))
-		node = NULL; /* remembered is a file of long ago */
+	node = table_find(n, root, st->st_ino, st->st_mode & S_IFMT);
 	if (node) {
 		node->users++;
 		pinned = node->fd >= 0;

@@ -24,8 +24,8 @@ struct draft_top {
 };
 
 struct draft_node {
-	fuse_ino_t ino;             /* the key; DRAFT | st_ino, or VERSION | id for a root */
-	uint64_t generation;        /* tells two files apart that had one inode number, while the kernel still knows the first */
+	fuse_ino_t ino;             /* the key; DRAFT | file, or another DRAFT while the kernel knows that one for a file of before, or VERSION | id for a root */
+	ino_t file;                 /* st_ino below; 0 for a root */
 	mode_t type;                /* S_IFMT bits */
 	struct draft_top *top;      /* of the root */
 	struct draft_node *root;    /* counted in links; itself for a root, then not counted */
@@ -36,11 +36,11 @@ struct draft_node {
 	unsigned users;             /* lock; got and not yet put */
 	unsigned opens;             /* lock; open files: as long as there are any, fd is set */
 	int fd;                     /* lock; O_PATH, or -1; a root's is borrowed from the draft */
-	bool replaced;              /* lock; another file took the inode number: no longer in the table */
 	bool gone;                  /* lock; roots: committed or discarded */
 	bool settled;               /* lock; roots: committed, and its directories know what they have become */
 	int64_t twin;               /* lock; of a directory that goes on after the commit: files.id of what it has become. 0: none */
 	bool unfound;               /* lock; known from the worker before, and not looked for yet. Roots: some of their nodes */
+	struct draft_node *other;   /* lock; next in the chain of draft_nodes.others */
 	struct kept_node *kept;     /* lock; NULL: the next worker will not know it */
 };
 
@@ -97,7 +97,7 @@ bool draft_twins_any(struct draft_nodes *n); /* false: no version has a node in 
 void draft_twins_settle(struct draft_nodes *n, struct catalog_conn *conn, int64_t version_id);
 /* The number by which the kernel knows the committed directory `id` (files.id) of a settled version; 0: by none of ours. */
 fuse_ino_t draft_twins_number(struct draft_nodes *n, int64_t id);
-/* The same for an entry of it that is told to the kernel: number, generation, timeout; one lookup is counted. False: *e is as it was. */
+/* The same for an entry of it that is told to the kernel: number, timeout; one lookup is counted. False: *e is as it was. */
 bool draft_twins_lookup(struct draft_nodes *n, int64_t id, struct fuse_entry_param *e);
 bool draft_twins_has(struct draft_nodes *n, int64_t version_id); /* the kernel knows nodes of it */
 bool draft_twins_stand(struct draft_nodes *n); /* false: no directory of any version goes on. No lock */

@@ -122,7 +122,7 @@ static void go_on(struct draft_nodes *n, struct draft_node *node, int64_t id)
 
 	{
 		SCOPED_LOCK(&n->lock);
-		known = node->nlookup > 0 && !node->replaced && map64_count(n->twins) < pins_max(n);
+		known = node->nlookup > 0 && map64_count(n->twins) < pins_max(n);
 	}
 	if (!known || table_dir_once(n, node, &dir) < 0)
 		return;
@@ -203,7 +203,6 @@ bool draft_twins_lookup(struct draft_nodes *n, int64_t id, struct fuse_entry_par
 		return false;
 	table_count(node, node->nlookup + 1);
 	e->ino = e->attr.st_ino = node->ino;
-	e->generation = node->generation;
 	e->entry_timeout = TIMEOUT_DRAFT; /* when it has expired and nobody uses the name any more, the kernel drops it */
 	return true;
 }

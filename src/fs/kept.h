@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct kept_listing) <= KEEP_LISTING_SIZE, "a listing fits
 /* A node below a draft that the kernel knows. held[0]: its pin. Name and parent are found again by a walk through the draft. */
 struct kept_node {
 	struct keep_slot slot;
-	uint64_t ino, generation;
+	uint64_t ino, file; /* the file's st_ino */
 	int64_t version_id;
 	_Atomic uint64_t nlookup;
 	uint32_t type; /* S_IFMT bits */

@@ -448,13 +448,13 @@ static void test_a_node_whose_file_was_taken_away_behind_our_back_is_stale(void 
 	draft_node_put(e->nodes, d);
 }
 
-static void test_a_file_with_the_inode_number_of_a_lost_one_gets_another_generation_and_its_lookups(void **state)
+static void test_a_file_with_the_inode_number_of_a_known_one_gets_another_node(void **state)
 {
 	struct env *e = *state;
 	struct draft *other = make_draft(e, 2);
 	struct draft_top top = top_of(other);
 	struct draft_node *root, *kept;
-	struct fuse_entry_param first, second;
+	struct fuse_entry_param first, second, again;
 	struct stat st;
 
 	put_file(base(e), "a", "1");
@@ -463,14 +463,20 @@ static void test_a_file_with_the_inode_number_of_a_lost_one_gets_another_generat
 	assert_int_equal(draft_node_root(e->nodes, &top, &root), 0);
 	assert_int_equal(fstatat(base(e), "a", &st, 0), 0);
 	assert_int_equal(draft_node_remember(e->nodes, root, "b", &st, &second), 0); /* as if ext4 had given the number again */
-	assert_true(second.ino == first.ino);
-	assert_true(second.generation != first.generation);
+	assert_true(second.ino != first.ino);
+	assert_int_equal(draft_node_remember(e->nodes, root, "b", &st, &again), 0);
+	assert_true(again.ino == second.ino);
 	assert_int_equal(draft_node_stat(e->nodes, kept, &st), 0); /* whoever holds the old one still works on the old file */
 	draft_node_put(e->nodes, kept);
-	draft_node_forget(e->nodes, first.ino, 2); /* the kernel drops the old inode */
-	assert_true(is_remembered(e, second.ino));
-	draft_node_forget(e->nodes, second.ino, 1);
+	draft_node_forget(e->nodes, first.ino, 2);
+	assert_false(is_remembered(e, first.ino));
+	assert_int_equal(draft_node_remember(e->nodes, root, "b", &st, &again), 0); /* also when its number would be free */
+	assert_true(again.ino == second.ino);
+	draft_node_forget(e->nodes, second.ino, 3);
 	assert_false(is_remembered(e, second.ino));
+	assert_int_equal(draft_node_remember(e->nodes, root, "b", &st, &again), 0);
+	assert_true(again.ino == first.ino);
+	draft_node_forget(e->nodes, again.ino, 1);
 	draft_node_put(e->nodes, root);
 	draft_put(other);
 }
@@ -690,7 +696,7 @@ int main(void)
 		T(test_a_moved_file_and_all_below_a_moved_directory_are_found),
 		T(test_directories_keep_no_more_descriptors_than_the_budget_and_work_beyond_it),
 		T(test_a_node_whose_file_was_taken_away_behind_our_back_is_stale),
-		T(test_a_file_with_the_inode_number_of_a_lost_one_gets_another_generation_and_its_lookups),
+		T(test_a_file_with_the_inode_number_of_a_known_one_gets_another_node),
 		T(test_the_end_of_a_version_hands_out_the_names_of_its_nodes_and_no_others),
 		T(test_a_path_is_told_from_the_root_of_the_version),
 		T(test_the_end_of_a_version_that_nobody_knows_is_nothing),
