@@ -413,6 +413,15 @@ static int write_config(struct copy *c)
 	return rc < 0 ? rc : sys_write_file_durably(c->dir, "config.json", buf_text(&text), text.len, 0600);
 }
 
+/* A restore is whole without it. If that cannot be made to last it stands there again, by which the next try knows whose directory it is. */
+static int remove_mark(struct copy *c)
+{
+	int rc = sys_unlinkat(c->dir, MARK, 0);
+	if (rc == 0 && (rc = sys_fsync(c->dir)) < 0)
+		write_mark(c);
+	return rc;
+}
+
 /* Both sums are in the mark before the rename: whichever catalog is found later is known. */
 static int publish(struct copy *c)
 {
@@ -428,9 +437,7 @@ static int publish(struct copy *c)
 	if (rc == 0)
 		rc = write_config(c);
 	if (rc == 0 && c->restore)
-		rc = sys_unlinkat(c->dir, MARK, 0);
-	if (rc == 0 && c->restore)
-		rc = sys_fsync(c->dir);
+		rc = remove_mark(c);
 	return rc < 0 ? refuse_system(c->f, rc, "cannot put the catalog of %s in place", c->path) : 0;
 }
 
