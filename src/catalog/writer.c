@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#define WRITER_NAME "mintfs-catalog"
 #define IDLE_SYNC_NS (100 * 1000000LL)
 #define CHECKPOINT_PAGES 4000      /* since the last one, some 16 MB of log: a checkpoint in the midst of work */
 #define CHECKPOINT_REST_PAGES 500  /* enough for one where nobody waits for it */
@@ -269,6 +270,16 @@ static void rest(struct catalog *c)
 	}
 }
 
+/* By its name the keeper tells the thread for which everybody waits (src/fs/hangs.c), whichever it is at the moment. */
+static void run_group_named(struct catalog *c, struct writer_job *group)
+{
+	char name[16];
+	bool renamed = pthread_getname_np(pthread_self(), name, sizeof name) == 0 && pthread_setname_np(pthread_self(), WRITER_NAME) == 0;
+	run_group(c, group);
+	if (renamed)
+		pthread_setname_np(pthread_self(), name);
+}
+
 /* w->mutex is held; let go meanwhile. A group, or NULL: a rest. */
 static void work(struct catalog *c, struct writer_job *group)
 {
@@ -276,7 +287,7 @@ static void work(struct catalog *c, struct writer_job *group)
 	take_connection(w);
 	pthread_mutex_unlock(&w->mutex);
 	if (group) {
-		run_group(c, group);
+		run_group_named(c, group);
 		w->may_sync = w->conn != NULL;
 	} else {
 		rest(c);
@@ -338,7 +349,7 @@ static int start_thread(struct catalog *c)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	c->writer.started = !error;
 	if (!error)
-		pthread_setname_np(c->writer.thread, "mintfs-catalog"); /* src/fs/hangs.c knows it by that */
+		pthread_setname_np(c->writer.thread, WRITER_NAME);
 	return -error;
 }
 

@@ -5,7 +5,7 @@
  *
  *   much to do       a commit hashes, a discard removes a tree. It runs on the pools (pool.c), and its thread, or those that hash for it, use processor time or wait for the
  *                    disk at one look or the next. So it may take as long as it likes. A thread that reads requests has no such right: nothing that is done there is long.
- *   a slow disk      some thread of the worker waits in the kernel, or the catalog's writer is at it, who writes for all. Where that is seen at most looks the request
+ *   a slow disk      some thread of the worker waits in the kernel, or the one that writes to the catalog, for all, is at it. Where that is seen at most looks the request
  *                    is given PATIENCE times the limit. Most, not one: on a busy drive somebody always waits for a moment, and a lock that nobody releases must be
  *                    found there too.
  *
