@@ -339,6 +339,7 @@ enum catalog_how { CATALOG_OBSERVED = 1, CATALOG_DECLARED = 2, CATALOG_BOTH = 3 
 const char *catalog_how_name(enum catalog_how how);
 int catalog_input_add(struct catalog_conn *conn, int64_t version_id, int64_t input_id, enum catalog_how how); /* what is there already is joined: BOTH */
 int catalog_input_unknown_add(struct catalog_conn *conn, int64_t version_id, const char *text, const char *reason);
+int catalog_input_unknown_drop(struct catalog_conn *conn, int64_t version_id, const char *text); /* of which there may be none */
 /* How many versions was it made from, and how many were made from it? A NULL is not asked. What was discarded does not count. */
 int catalog_lineage_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret_inputs, int64_t *ret_outputs);
 /* One step of the graph from a version, in order of the other version's id: what it was made from, or with down what was made from it. */

@@ -13,6 +13,8 @@ struct log;
 /* Opens a log that appends to PATH (mode 0600), or to standard error where path is NULL (then without the date where
  * JOURNAL_STREAM is set). A file over 8 MiB is renamed to PATH.1 first, also while it grows. */
 int log_open(const char *path, enum log_level level, struct log **ret_log, struct fault *f);
+/* A file that root makes for the log in a directory of somebody else belongs to him, now and when it is turned over: for the log in a user's store. NULL is fine. */
+void log_give_to_owner(struct log *log);
 void log_close(struct log *log); /* NULL is fine */
 
 void log_write(struct log *log, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

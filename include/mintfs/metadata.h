@@ -56,6 +56,9 @@ enum metadata_best_mode metadata_mode_of(const char *metric_name);
  * arrays as compact JSON cut at 200 bytes. -EINVAL as metadata_parse. */
 typedef int metadata_field_fn(const char *name, const char *value, void *arg);
 int metadata_each_field(const char *text, size_t len, metadata_field_fn *fn, void *arg, struct fault *f);
+/* The same, with each value as compact JSON beside it, whole: of its own type, and null for NaN and Infinity. */
+typedef int metadata_value_fn(const char *name, const char *value, const char *json, void *arg);
+int metadata_each_value(const char *text, size_t len, metadata_value_fn *fn, void *arg, struct fault *f);
 
 /* A known format whose file is torn? Decides by name and first bytes:
  *   .pth .pt .npz .ckpt .bin beginning with "PK": the zip end record (also zip64) must be there and its central directory lie inside the file;

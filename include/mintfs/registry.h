@@ -276,6 +276,10 @@ struct registry_imported {
 typedef void registry_imported_fn(const struct registry_imported *i, void *arg);
 /* Records it. Every content must be here. Known formats and metadata.json are checked as at a commit. Root keeps owners as recorded; what others import is theirs. [slow] */
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f);
+/* Of versions that came by themselves and in any order: takes what the metadata.json of each declares as its inputs, once all are in. What is known of a version already stands; what
+ * could not be found before is looked for again. root: absolute paths below it mean the models of the same path, or "". [slow] */
+int registry_import_declared(struct registry_import *im, const int64_t *version_ids, size_t n, const char *root, struct fault *f);
+
 /* ---- keeping house (docs/design/keeping.md) ---- */
 /* [slow] A committed version goes out of use: no name leads to it any more, its number is never used again, its row stays; what it alone held is freed by a later
  * registry_gc. Refused while an alias leads there (VERDICT_ALIASED) or a process is bound to it or run with it, others were made from it, a process that has read it lives (not `who`, nor

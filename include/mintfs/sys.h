@@ -31,6 +31,9 @@ int sys_fstat(int fd, struct stat *st);
 int sys_fstatat(int dirfd, const char *name, struct stat *st, int flags); /* AT_EMPTY_PATH allowed */
 int sys_fchmod(int fd, mode_t mode);                   /* O_PATH descriptors too (by /proc/self/fd) */
 int sys_fchownat(int dirfd, const char *name, uid_t uid, gid_t gid, int flags);
+/* What root has just made for MintFS in the directory of somebody else (a user's store) goes to the owner of that directory, so that he can work there later; else nothing is done.
+ * He may have put anything there under that name meanwhile: only a directory or an empty file of root that has no second name is given. */
+int sys_give_to_owner(int fd, int dirfd);
 int sys_utimensat(int dirfd, const char *name, const struct timespec ts[2], int flags); /* "" and AT_EMPTY_PATH allowed */
 int sys_mkdirat(int dirfd, const char *name, mode_t mode);
 int sys_unlinkat(int dirfd, const char *name, int flags);

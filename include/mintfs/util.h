@@ -23,6 +23,9 @@ static inline struct timespec ns_timespec(int64_t ns)
 void time_utc_text(int64_t ns, char out[TIME_TEXT_MAX]); /* "2025-07-15 18:40:00" */
 
 bool utf8_valid(const char *text, size_t len); /* strict: no overlong forms, no surrogates */
+/* The code of the character at p if a terminal would obey it rather than show it: control characters (C0, DEL, C1) and those that turn the direction of what follows; 0 otherwise.
+ * left: bytes at p. *ret_len: of the character. */
+unsigned utf8_command(const char *p, size_t left, size_t *ret_len);
 void hex_encode(const uint8_t *bytes, size_t n, char *out /* 2n+1 */);
 int hex_decode(const char *hex, size_t n_bytes, uint8_t *out); /* -EINVAL unless exactly 2n lower-case digits */
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);  /* decimal, whole text, no sign or blank: -EINVAL; > max: -ERANGE */

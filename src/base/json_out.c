@@ -3,6 +3,7 @@
  * Invariants: depth is the number of open objects and arrays; filled[depth - 1] says whether the innermost one has a
  * member, hence whether the next one is preceded by a comma. Errors stick in the buffer, so no call here returns one. */
 #include <mintfs/buf.h>
+#include <mintfs/util.h>
 
 #include <errno.h>
 #include <inttypes.h>
@@ -109,8 +110,11 @@ static void put_text(struct buf *out, const char *text)
 	buf_putc(out, '"');
 	while (left > 0) {
 		size_t n = utf8_sequence(p, left);
+		unsigned code = n > 1 ? utf8_command((const char *)p, left, &n) : 0;
 		if (n == 1)
 			put_ascii(out, (char)*p);
+		else if (code) /* JSON is read on terminals, too */
+			buf_printf(out, "\\u%04x", code);
 		else if (n > 1)
 			buf_add(out, p, n);
 		else

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
 #include <mintfs/util.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct log {
 	char *name;     /* owned; NULL: standard error */
 	char *old_name; /* owned; name with ".1" */
 	pthread_mutex_t lock;
+	bool give;      /* to the owner of dir */
 	int fd; /* under lock */
 };
 
@@ -58,6 +60,8 @@ static int reopen(struct log *log)
 	if (log->fd >= 0)
 		close(log->fd);
 	log->fd = fd;
+	if (log->give)
+		sys_give_to_owner(fd, log->dir); /* that it stays root's hinders no writing */
 	return 0;
 }
 
@@ -136,6 +140,16 @@ int log_open(const char *path, enum log_level level, struct log **ret_log, struc
 	}
 	*ret_log = log;
 	return 0;
+}
+
+void log_give_to_owner(struct log *log)
+{
+	if (!log || log->dir < 0)
+		return;
+	pthread_mutex_lock(&log->lock);
+	log->give = true;
+	sys_give_to_owner(log->fd, log->dir);
+	pthread_mutex_unlock(&log->lock);
 }
 
 void log_close(struct log *log)

@@ -62,6 +62,35 @@ static size_t cut_between_characters(const char *text, size_t keep)
 	return is_tail((unsigned char)text[n]) ? keep : n; /* no UTF-8 at all: any place will do */
 }
 
+unsigned utf8_command(const char *text, size_t left, size_t *ret_len)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	unsigned code = 0;
+	size_t n = utf8_sequence(p, left);
+
+	if (n == 1 && (p[0] < 0x20 || p[0] == 0x7f))
+		code = p[0];
+	else if (n == 2 && p[0] == 0xc2 && p[1] < 0xa0) /* U+0080 to U+009F: CSI and its like */
+		code = p[1];
+	else if (n == 3 && p[0] == 0xe2)
+		code = 0x2000u | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+	if (code > 0xff && !(code >= 0x202a && code <= 0x202e) && !(code >= 0x2066 && code <= 0x2069))
+		code = 0;
+	if (code)
+		*ret_len = n;
+	return code;
+}
+
+/* Names of files and what else comes from anybody stands in sentences that people read on a terminal, or in the log by `cat`. */
+static void make_plain(char *text, size_t len)
+{
+	for (size_t at = 0, n; at < len; at += n ? n : 1) {
+		n = utf8_sequence((const unsigned char *)text + at, len - at);
+		if (n == 0 || utf8_command(text + at, len - at, &n))
+			memset(text + at, '?', n ? n : 1);
+	}
+}
+
 size_t text_vformat(char *dst, size_t size, const char *fmt, va_list ap)
 {
 	char text[TEXT_FORMAT_MAX];
@@ -79,10 +108,7 @@ size_t text_vformat(char *dst, size_t size, const char *fmt, va_list ap)
 		memcpy(text + len, "...", 4);
 		len += 3;
 	}
-	for (size_t i = 0; i < len; i++) {
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-			text[i] = '?';
-	}
+	make_plain(text, len);
 	memcpy(dst, text, len + 1);
 	return len;
 }

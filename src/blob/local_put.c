@@ -224,7 +224,10 @@ static int make_shard(const struct local_store *s, const char *name)
 	char shard[3] = {name[0], name[1], '\0'};
 	int r = sys_mkdirat(s->dir, shard, 0700);
 
-	return r == -EEXIST ? 0 : r;
+	if (r < 0)
+		return r == -EEXIST ? 0 : r;
+	auto_close int fd = sys_openat(s->dir, shard, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	return fd < 0 ? fd : sys_give_to_owner(fd, s->dir);
 }
 
 /* The directory is made only when it is missed: a store in use has all 256 of them. */

@@ -52,6 +52,9 @@ struct import {
 	struct registry_import *im;
 	struct blob_hasher *hasher;
 	uint8_t *piece;
+	int64_t *made;    /* versions of the folder with a metadata.json, by their ids in the store */
+	size_t n_made, cap_made;
+	char root[PATH_MAX]; /* the folder as paths in it name it; "" */
 	bool measuring;   /* the first walk */
 	uint64_t total, done;
 	struct bundle_tree_totals totals;
@@ -350,25 +353,60 @@ static int compare_entry(const char *path, const struct catalog_file *file, void
 	return !c->same;
 }
 
+static int find_row(const struct version *v, struct catalog_conn *conn, struct catalog_version *ret)
+{
+	auto_free struct catalog_model *m = calloc(1, sizeof *m);
+	int rc = m ? catalog_model_find(conn, v->model->path, m) : -ENOMEM;
+	return rc < 0 ? rc : catalog_version_find(conn, m->id, v->number, ret);
+}
+
 /* The state of this version in the store: -ENOENT; *ret_same: names, types, sizes and times are the same. */
 static int look_up(struct version *v, bool *ret_same)
 {
-	struct catalog_model *m = calloc(1, sizeof *m);
 	struct catalog_version row = {0};
 	struct comparing c = {&v->folder, 0, false};
 	auto_read struct catalog_conn *conn = NULL;
-	int rc = m ? registry_read_begin(v->k->r, &conn) : -ENOMEM;
+	int rc = registry_read_begin(v->k->r, &conn);
 	if (rc == 0)
-		rc = catalog_model_find(conn, v->model->path, m);
-	if (rc == 0)
-		rc = catalog_version_find(conn, m->id, v->number, &row);
-	free(m);
+		rc = find_row(v, conn, &row);
 	if (rc == 0 && row.state == CATALOG_COMMITTED)
 		rc = catalog_file_list(conn, row.id, compare_entry, &c);
 	if (rc < 0)
 		return rc;
 	*ret_same = row.state == CATALOG_COMMITTED && c.same && c.at == v->folder.n;
 	return 0;
+}
+
+static bool has_metadata(const struct version *v)
+{
+	for (size_t i = 0; i < v->folder.n; i++)
+		if (!strcmp(v->folder.entries[i].path, "metadata.json"))
+			return true;
+	return false;
+}
+
+/* What it declares as its inputs is looked for when all is in. */
+static int remember(const struct version *v)
+{
+	struct import *k = v->k;
+	struct catalog_version row = {0};
+	auto_read struct catalog_conn *conn = NULL;
+	if (k->how->dry_run || !has_metadata(v))
+		return 0;
+	if (k->n_made == k->cap_made) {
+		size_t cap = k->cap_made ? 2 * k->cap_made : 64;
+		int64_t *grown = reallocarray(k->made, cap, sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		k->made = grown;
+		k->cap_made = cap;
+	}
+	int rc = registry_read_begin(k->r, &conn);
+	if (rc == 0)
+		rc = find_row(v, conn, &row);
+	if (rc == 0)
+		k->made[k->n_made++] = row.id;
+	return rc;
 }
 
 static int import_version(struct version *v)
@@ -381,7 +419,7 @@ static int import_version(struct version *v)
 	if (there == 0 && same && !k->how->check_contents) {
 		advance(k, v->folder.bytes);
 		note(k, v->path, NULL, false, true);
-		return 0;
+		return remember(v);
 	}
 	if (k->how->dry_run && there == -ENOENT) {
 		note(k, v->path, NULL, true, false);
@@ -390,9 +428,10 @@ static int import_version(struct version *v)
 	int rc = take_contents(v, there == -ENOENT);
 	if (rc == 0)
 		rc = give(v, there == -ENOENT, &already);
-	if (rc == 0)
-		note(k, v->path, NULL, !already, already);
-	return rc;
+	if (rc < 0)
+		return rc;
+	note(k, v->path, NULL, !already, already);
+	return remember(v);
 }
 
 /* Trouble of this version alone is told, and the next one comes; trouble of the store or of memory ends it all. */
@@ -621,6 +660,7 @@ static void import_release(struct import *k)
 	registry_import_end(k->im);
 	blob_hasher_free(k->hasher);
 	free(k->piece);
+	free(k->made);
 	if (k->dir >= 0)
 		close(k->dir);
 }
@@ -640,7 +680,13 @@ static int run_import(struct import *k)
 		rc = do_scope(k, k->dir, "");
 		k->measuring = false;
 	}
-	return rc < 0 ? rc : do_scope(k, k->dir, "");
+	if (rc == 0)
+		rc = do_scope(k, k->dir, "");
+	if (rc < 0 || k->n_made == 0)
+		return rc;
+	if (!realpath(k->how->dir, k->root))
+		k->root[0] = '\0';
+	return registry_import_declared(k->im, k->made, k->n_made, k->root, k->f);
 }
 
 int bundle_import_tree(struct registry *r, const struct registry_actor *who, const struct bundle_tree *how, struct bundle_tree_totals *ret, struct fault *f)

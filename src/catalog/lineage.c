@@ -37,6 +37,17 @@ int catalog_input_unknown_add(struct catalog_conn *conn, int64_t version_id, con
 	return sql_finish(st);
 }
 
+int catalog_input_unknown_drop(struct catalog_conn *conn, int64_t version_id, const char *text)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(conn->db, "DELETE FROM inputs_unknown WHERE version_id = ? AND text = ?", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, version_id);
+	sql_bind_text(st, text);
+	return sql_finish(st);
+}
+
 static int count_by(struct sql *db, const char *text, int64_t version_id, int64_t *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;

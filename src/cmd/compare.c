@@ -61,34 +61,30 @@ static int add_row(struct comparison *c, char kind, const char *name)
 	return 0;
 }
 
-/* The value of a column at a row is kept under KIND:NAME. A later one replaces: of evaluations the newest counts. */
-static int set_value(struct comparison *c, struct column *col, char kind, const char *name, const char *value)
+static const struct metric *metric_at(const struct column *col, char kind, const char *name)
 {
-	auto_free char *key = NULL;
-	auto_free char *copy = strdup(value);
-	int rc = add_row(c, kind, name);
-	if (rc < 0 || !copy || asprintf(&key, "%c:%s", kind, name) < 0)
-		return -ENOMEM;
-	for (size_t i = 0; i < col->values.n; i++)
-		if (!strcmp(col->values.v[i].name, key)) {
-			free(col->values.v[i].value);
-			col->values.v[i].value = take_ptr(copy);
-			return 0;
-		}
-	struct metric *v = reallocarray(col->values.v, col->values.n + 1, sizeof *v);
-	if (!v)
-		return -ENOMEM;
-	col->values.v = v;
-	v[col->values.n++] = (struct metric){take_ptr(key), take_ptr(copy)};
-	return 0;
+	for (size_t i = col->values.n; i-- > 0;)
+		if (col->values.v[i].name[0] == kind && !strcmp(col->values.v[i].name + 2, name))
+			return &col->values.v[i];
+	return NULL;
 }
 
 static const char *value_at(const struct column *col, char kind, const char *name)
 {
-	for (size_t i = 0; i < col->values.n; i++)
-		if (col->values.v[i].name[0] == kind && !strcmp(col->values.v[i].name + 2, name))
-			return col->values.v[i].value;
-	return NULL;
+	const struct metric *m = metric_at(col, kind, name);
+	return m ? m->value : NULL;
+}
+
+/* The value of a column at a row is kept under KIND:NAME. The last one counts: of evaluations the newest. */
+static int set_value(struct comparison *c, struct column *col, char kind, const char *name, const struct metric *m)
+{
+	char *key;
+	int rc = add_row(c, kind, name);
+	if (rc < 0 || asprintf(&key, "%c:%s", kind, name) < 0)
+		return -ENOMEM;
+	rc = metrics_add(&col->values, key, m->value, m->json);
+	free(key);
+	return rc;
 }
 
 static int take_object(struct comparison *c, struct column *col, char kind, const char *json, const char *suffix)
@@ -97,7 +93,7 @@ static int take_object(struct comparison *c, struct column *col, char kind, cons
 	int rc = metrics_parse(json, &m);
 	for (size_t i = 0; i < m.n && rc == 0; i++) {
 		auto_free char *name = NULL;
-		rc = asprintf(&name, "%s%s", m.v[i].name, suffix) < 0 ? -ENOMEM : set_value(c, col, kind, name, m.v[i].value);
+		rc = asprintf(&name, "%s%s", m.v[i].name, suffix) < 0 ? -ENOMEM : set_value(c, col, kind, name, &m.v[i]);
 	}
 	metrics_release(&m);
 	return rc;
@@ -299,18 +295,11 @@ static void json_group(struct json_out *j, const struct comparison *c, const str
 	json_key(j, key);
 	json_object_begin(j);
 	for (size_t row = 0; row < c->n_rows; row++) {
-		const char *text = c->rows[row].kind == kind ? value_at(col, kind, c->rows[row].name) : NULL;
-		char *end = NULL;
-		if (!text)
-			continue;
-		json_key(j, c->rows[row].name);
-		double value = strtod(text, &end);
-		if (end != text && !*end && isfinite(value))
-			json_real(j, value);
-		else if (!strcmp(text, "null")) /* NaN, as the trainer wrote it */
-			json_null(j);
-		else
-			json_string(j, text);
+		const struct metric *m = c->rows[row].kind == kind ? metric_at(col, kind, c->rows[row].name) : NULL;
+		if (m) {
+			json_key(j, c->rows[row].name);
+			json_raw(j, m->json);
+		}
 	}
 	json_object_end(j);
 }

@@ -39,6 +39,8 @@ static int open_log(const struct mount_options *m, struct log **ret, struct faul
 	snprintf(path, sizeof path, "%s/mintfs.log", m->store);
 	const char *to = m->log_path[0] ? m->log_path : m->foreground ? NULL : path;
 	int rc = log_open(to, m->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, ret, f);
+	if (rc == 0 && to == path)
+		log_give_to_owner(*ret);
 	if (rc < 0 && m->read_only && !m->log_path[0]) /* a store that cannot be written is mounted without a log */
 		rc = 0;
 	return rc;

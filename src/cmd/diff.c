@@ -37,20 +37,11 @@ static void side_release(struct side *x)
 
 /* ---- reading ---- */
 
-static int sort_field(const char *name, const char *value, void *arg)
+static int sort_field(const char *name, const char *value, const char *json, void *arg)
 {
 	struct side *x = arg;
-	struct metrics *to = &x->fields;
-	if (!strncmp(name, "metrics.", 8)) {
-		name += 8;
-		to = &x->metrics;
-	}
-	struct metric *v = realloc(to->v, (to->n + 1) * sizeof *v);
-	if (!v)
-		return -ENOMEM;
-	to->v = v;
-	v[to->n] = (struct metric){strdup(name), strdup(value)};
-	return v[to->n].name && v[to->n++].value ? 0 : -ENOMEM;
+	bool metric = !strncmp(name, "metrics.", 8);
+	return metric ? metrics_add(&x->metrics, name + 8, value, json) : metrics_add(&x->fields, name, value, json);
 }
 
 static int read_metadata(struct source *s, struct side *x, struct fault *f)
@@ -69,7 +60,7 @@ static int read_metadata(struct source *s, struct side *x, struct fault *f)
 		return rc;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	rc = sys_read_file(AT_FDCWD, path, METADATA_SIZE_MAX, &text, &len);
-	if (rc == 0 && metadata_each_field(text, len, sort_field, x, &why) == -EINVAL) {
+	if (rc == 0 && metadata_each_value(text, len, sort_field, x, &why) == -EINVAL) {
 		fprintf(stderr, "mintfs diff: v%u: %s; its fields are left out\n", x->ref.number, why.text);
 		return 0;
 	}
@@ -144,24 +135,24 @@ static int each_file(struct comparing *c, pair_fn *fn, void *arg, struct fault *
 }
 
 /* Names of either, those of a first, each with its value there, or NULL. */
-typedef void value_fn(const char *name, const char *a, const char *b, void *arg);
+typedef void value_fn(const char *name, const struct metric *a, const struct metric *b, void *arg);
 
 static void each_value(const struct metrics *a, const struct metrics *b, value_fn *fn, void *arg)
 {
 	for (size_t i = 0; i < a->n; i++)
-		fn(a->v[i].name, a->v[i].value, metrics_find(b, a->v[i].name), arg);
+		fn(a->v[i].name, &a->v[i], metrics_find(b, a->v[i].name), arg);
 	for (size_t i = 0; i < b->n; i++)
 		if (!metrics_find(a, b->v[i].name))
-			fn(b->v[i].name, NULL, b->v[i].value, arg);
+			fn(b->v[i].name, NULL, &b->v[i], arg);
 }
 
-static bool difference(const char *a, const char *b, double *ret)
+static bool difference(const struct metric *a, const struct metric *b, double *ret)
 {
 	char *end_a, *end_b;
 	if (!a || !b)
 		return false;
-	double x = strtod(a, &end_a), y = strtod(b, &end_b);
-	if (!*a || !*b || *end_a || *end_b || !isfinite(x) || !isfinite(y))
+	double x = strtod(a->json, &end_a), y = strtod(b->json, &end_b);
+	if (*end_a || *end_b || !isfinite(x) || !isfinite(y))
 		return false;
 	*ret = y - x;
 	return true;
@@ -185,34 +176,31 @@ static int json_file(enum change change, const struct file_info *one, const stru
 	return 0;
 }
 
-static void json_metric(const char *name, const char *a, const char *b, void *arg)
+static void json_value(struct json_out *j, const char *name, const struct metric *a, const struct metric *b)
+{
+	json_field_string(j, "name", name);
+	json_key(j, "a");
+	json_raw(j, a ? a->json : "null");
+	json_key(j, "b");
+	json_raw(j, b ? b->json : "null");
+}
+
+static void json_metric(const char *name, const struct metric *a, const struct metric *b, void *arg)
 {
 	struct json_out *j = arg;
-	const char *values[] = {a, b};
 	double delta;
 	json_object_begin(j);
-	json_field_string(j, "name", name);
-	for (int i = 0; i < 2; i++) {
-		char *end;
-		double value = values[i] ? strtod(values[i], &end) : 0;
-		json_key(j, i ? "b" : "a");
-		if (values[i] && *values[i] && !*end)
-			json_real(j, value);
-		else
-			json_string(j, values[i]);
-	}
+	json_value(j, name, a, b);
 	json_key(j, "delta");
 	difference(a, b, &delta) ? json_real(j, delta) : json_null(j);
 	json_object_end(j);
 }
 
-static void json_value(const char *name, const char *a, const char *b, void *arg)
+static void json_one_field(const char *name, const struct metric *a, const struct metric *b, void *arg)
 {
 	struct json_out *j = arg;
 	json_object_begin(j);
-	json_field_string(j, "name", name);
-	json_field_string(j, "a", a);
-	json_field_string(j, "b", b);
+	json_value(j, name, a, b);
 	json_object_end(j);
 }
 
@@ -234,7 +222,7 @@ static int print_json(struct comparing *c, struct json_out *j, struct fault *f)
 	json_array_end(j);
 	json_key(j, "fields");
 	json_array_begin(j);
-	each_value(&c->a.fields, &c->b.fields, json_value, j);
+	each_value(&c->a.fields, &c->b.fields, json_one_field, j);
 	json_array_end(j);
 	json_object_end(j);
 	return rc;
@@ -264,28 +252,28 @@ static int file_row(enum change change, const struct file_info *one, const struc
 	return 0;
 }
 
-static void metric_row(const char *name, const char *a, const char *b, void *arg)
+static void metric_row(const char *name, const struct metric *a, const struct metric *b, void *arg)
 {
 	struct printing *p = arg;
 	char text[HUMAN_MAX];
 	double delta;
 	table_cell(&p->t, STYLE_PLAIN, name);
-	table_cell(&p->t, STYLE_PLAIN, a ? human_number(a, text) : "-");
-	table_cell(&p->t, STYLE_PLAIN, b ? human_number(b, text) : "-");
+	table_cell(&p->t, STYLE_PLAIN, a ? human_number(a->value, text) : "-");
+	table_cell(&p->t, STYLE_PLAIN, b ? human_number(b->value, text) : "-");
 	if (difference(a, b, &delta) && delta != 0)
 		table_cellf(&p->t, STYLE_BOLD, "%+.4g", delta);
 	else
 		table_cell(&p->t, STYLE_PLAIN, NULL);
 }
 
-static void field_row(const char *name, const char *a, const char *b, void *arg)
+static void field_row(const char *name, const struct metric *a, const struct metric *b, void *arg)
 {
 	struct printing *p = arg;
-	if (a && b && !strcmp(a, b) && !p->all)
+	if (a && b && !strcmp(a->json, b->json) && !p->all)
 		return;
 	table_cell(&p->t, STYLE_PLAIN, name);
-	table_cell(&p->t, STYLE_PLAIN, a ? a : "-");
-	table_cell(&p->t, STYLE_PLAIN, b ? b : "-");
+	table_cell(&p->t, STYLE_PLAIN, a ? a->value : "-");
+	table_cell(&p->t, STYLE_PLAIN, b ? b->value : "-");
 }
 
 static void columns(struct printing *p, const char *first, bool marked, bool numbers)

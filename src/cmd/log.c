@@ -84,8 +84,8 @@ static void add_cells(struct table *t, const struct history *h, const struct row
 	if (n_metrics)
 		metrics_parse(row->metrics, &m);
 	for (unsigned i = 0; i < n_metrics; i++) {
-		const char *value = metrics_find(&m, metrics[i]);
-		table_cell(t, STYLE_PLAIN, value ? human_number(value, text) : NULL);
+		const struct metric *value = metrics_find(&m, metrics[i]);
+		table_cell(t, STYLE_PLAIN, value ? human_number(value->value, text) : NULL);
 	}
 	table_cell(t, STYLE_CYAN, buf_text(&links));
 	if (row->message)

@@ -19,7 +19,7 @@ static const char *step_words(const struct catalog_process_step *s)
 {
 	bool train = s->kind == CATALOG_STEP_TRAIN;
 	switch (s->state) {
-	case CATALOG_STEP_WAITING: return train ? "would be trained" : "would run";
+	case CATALOG_STEP_WAITING: return !train ? "would run" : s->model_id ? "would be taken over" : "would be trained";
 	case CATALOG_STEP_RUNNING: return train ? "training" : "running";
 	case CATALOG_STEP_DONE: return train ? "adopted" : "done";
 	case CATALOG_STEP_FAILED: return "failed";
@@ -300,6 +300,8 @@ static int run(const struct command *self, int argc, char **argv)
 		return cmd_usage(self, "%s which process? 'mintfs list process' lists them", a.v[0]);
 	if (parse_u64(jobs, 64, &n) < 0 || n == 0)
 		return cmd_usage(self, "-j takes a number from 1 to 64");
+	if (c.dry_run && strcmp(a.v[0], "update") != 0)
+		return cmd_usage(self, "--dry-run is for update: '%s' would be carried out", a.v[0]);
 	c.jobs = (unsigned)n;
 	auto_source struct source *s = NULL;
 	int rc = cmd_find_target(a.v[1], &a.o, &t, &f);

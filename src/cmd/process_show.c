@@ -341,7 +341,7 @@ void process_step_json(struct json_out *j, const struct source *s, const struct 
 	json_field_string(j, "before", step->before_id ? before : NULL);
 	json_field_time(j, "started", step->started_ns);
 	json_field_time(j, "ended", step->ended_ns);
-	json_field_int(j, "exit_status", step->exit_status);
+	json_field_exit(j, "exit_status", step->exit_status);
 	real(j, "weight", step->weight);
 	real(j, "score", step->score);
 	json_field_string(j, "result", step->result);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* ---- JSON ---- */
 
@@ -19,6 +20,15 @@ void json_field_number(struct json_out *j, const char *key, uint32_t number)
 	char text[16];
 	snprintf(text, sizeof text, "v%u", number);
 	json_field_string(j, key, number ? text : NULL);
+}
+
+void json_field_exit(struct json_out *j, const char *key, int status)
+{
+	json_key(j, key);
+	if (status < 0)
+		json_null(j);
+	else
+		json_int(j, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 static void put_links(struct json_out *j, const struct links *links, uint32_t number)
@@ -124,17 +134,31 @@ int command_words(const char *json, struct buf *out)
 
 /* ---- metrics ---- */
 
-static int add_metric(const char *name, const char *value, void *arg)
+static void metric_release(struct metric *m)
 {
-	struct metrics *m = arg;
-	if ((m->n & (m->n - 1)) == 0) {
-		struct metric *v = realloc(m->v, (m->n ? 2 * m->n : 1) * sizeof *v);
-		if (!v)
-			return -ENOMEM;
+	free(m->name);
+	free(m->value);
+	free(m->json);
+}
+
+int metrics_add(struct metrics *m, const char *name, const char *value, const char *json)
+{
+	struct metric add = {strdup(name), strdup(value), strdup(json)};
+	bool full = (m->n & (m->n - 1)) == 0;
+	struct metric *v = full ? realloc(m->v, (m->n ? 2 * m->n : 1) * sizeof *v) : m->v;
+	if (v)
 		m->v = v;
+	if (!v || !add.name || !add.value || !add.json) {
+		metric_release(&add);
+		return -ENOMEM;
 	}
-	m->v[m->n] = (struct metric){strdup(name + 2), strdup(value)}; /* without "m." */
-	return m->v[m->n].name && m->v[m->n++].value ? 0 : -ENOMEM;
+	m->v[m->n++] = add;
+	return 0;
+}
+
+static int add_metric(const char *name, const char *value, const char *json, void *arg)
+{
+	return metrics_add(arg, name + 2, value, json); /* without "m." */
 }
 
 int metrics_parse(const char *json, struct metrics *ret)
@@ -144,7 +168,7 @@ int metrics_parse(const char *json, struct metrics *ret)
 	int rc = 0;
 	if (json && strcmp(json, "{}") != 0) { /* one level deeper, where a metric may be called "best" or "metrics" */
 		buf_printf(&text, "{\"m\":%s}", json);
-		rc = text.error ? text.error : metadata_each_field(buf_text(&text), text.len, add_metric, &m, NULL);
+		rc = text.error ? text.error : metadata_each_value(buf_text(&text), text.len, add_metric, &m, NULL);
 	}
 	if (rc < 0) {
 		metrics_release(&m);
@@ -154,20 +178,18 @@ int metrics_parse(const char *json, struct metrics *ret)
 	return 0;
 }
 
-const char *metrics_find(const struct metrics *m, const char *name)
+const struct metric *metrics_find(const struct metrics *m, const char *name)
 {
 	for (size_t i = 0; i < m->n; i++)
 		if (!strcmp(m->v[i].name, name))
-			return m->v[i].value;
+			return &m->v[i];
 	return NULL;
 }
 
 void metrics_release(struct metrics *m)
 {
-	for (size_t i = 0; i < m->n; i++) {
-		free(m->v[i].name);
-		free(m->v[i].value);
-	}
+	for (size_t i = 0; i < m->n; i++)
+		metric_release(&m->v[i]);
 	free(m->v);
 	*m = (struct metrics){0};
 }

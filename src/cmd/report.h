@@ -10,6 +10,7 @@
 void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links);
 void json_field_time(struct json_out *j, const char *key, int64_t at_ns);
 void json_field_number(struct json_out *j, const char *key, uint32_t number); /* "v3", or null for 0 */
+void json_field_exit(struct json_out *j, const char *key, int status); /* a wait status as a shell tells it (128 + signal), or null for -1 */
 void json_field_links(struct json_out *j, const struct links *links);               /* "links": [{"name", "version"}, …] */
 
 enum style state_style(enum catalog_state state);
@@ -19,10 +20,11 @@ int64_t version_time(const struct catalog_version *v); /* of the commit, or of a
 int command_words(const char *json, struct buf *out);
 
 /* Metrics as compact JSON, flattened: name and value as text. */
-struct metric { char *name, *value; };
+struct metric { char *name, *value, *json; }; /* json: of its own type; value is a text for people */
 struct metrics { struct metric *v; size_t n; };
 int metrics_parse(const char *json, struct metrics *ret); /* NULL: none */
-const char *metrics_find(const struct metrics *m, const char *name); /* NULL if it is not there */
+int metrics_add(struct metrics *m, const char *name, const char *value, const char *json);
+const struct metric *metrics_find(const struct metrics *m, const char *name); /* NULL if it is not there */
 void metrics_release(struct metrics *m);
 #define auto_metrics __attribute__((cleanup(metrics_release)))
 

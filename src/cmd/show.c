@@ -33,15 +33,6 @@ struct showing {
 
 /* ---- JSON ---- */
 
-static void json_exit(struct json_out *j, int status)
-{
-	json_key(j, "exit");
-	if (status < 0)
-		json_null(j);
-	else
-		json_int(j, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
-}
-
 static void json_run(struct json_out *j, const struct catalog_run *run)
 {
 	json_object_begin(j);
@@ -56,7 +47,7 @@ static void json_run(struct json_out *j, const struct catalog_run *run)
 	run->git_dirty < 0 ? json_null(j) : json_bool(j, run->git_dirty);
 	json_field_time(j, "started", run->started_ns);
 	json_field_time(j, "ended", run->ended_ns);
-	json_exit(j, run->ended_ns ? run->exit_status : -1);
+	json_field_exit(j, "exit", run->ended_ns ? run->exit_status : -1);
 	json_object_end(j);
 }
 

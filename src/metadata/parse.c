@@ -498,6 +498,7 @@ struct walk {
 	struct buf name;                      /* "a.b.c" */
 	size_t stems[METADATA_DEPTH_MAX + 1]; /* length of name at each depth */
 	metadata_field_fn *fn;
+	metadata_value_fn *value_fn; /* instead of fn */
 	void *arg;
 	struct fault *f;
 };
@@ -529,24 +530,31 @@ static void cut(struct buf *b, size_t max)
 	buf_truncate(b, max);
 }
 
+static int give(const struct walk *w, const char *value, const char *json)
+{
+	return w->value_fn ? w->value_fn(buf_text(&w->name), value, json, w->arg) : w->fn(buf_text(&w->name), value, w->arg);
+}
+
 /* Hands a scalar or an array to fn. */
 static int give_field(struct walk *w, const struct scan_token *value)
 {
 	auto_buf struct buf compact = BUF_INIT((size_t)METADATA_SIZE_MAX * 2);
+	auto_buf struct buf shown = BUF_INIT(FIELD_VALUE_MAX + 1);
 	auto_free char *decoded = NULL;
-	int r;
-
-	if (value->kind == SCAN_STRING) {
-		r = scan_string(w->text, value, &decoded);
-		return r < 0 ? r : w->fn(buf_text(&w->name), decoded, w->arg);
-	}
 	bool array = value->kind == SCAN_ARRAY;
-	r = scan_compact(w->text, value->start, value->end, array ? FIELD_VALUE_MAX : SIZE_MAX, &compact);
+	int r = 0;
+
+	if (value->kind == SCAN_STRING)
+		r = scan_string(w->text, value, &decoded);
+	if (r == 0 && (!decoded || w->value_fn))
+		r = scan_compact(w->text, value->start, value->end, array && !w->value_fn ? FIELD_VALUE_MAX : SIZE_MAX, &compact);
 	if (r < 0)
 		return r;
-	if (array)
-		cut(&compact, FIELD_VALUE_MAX);
-	return w->fn(buf_text(&w->name), buf_text(&compact), w->arg);
+	if (!array)
+		return give(w, decoded ? decoded : buf_text(&compact), buf_text(&compact));
+	r = buf_add(&shown, compact.data, compact.len < FIELD_VALUE_MAX ? compact.len : FIELD_VALUE_MAX + 1);
+	cut(&shown, FIELD_VALUE_MAX);
+	return r < 0 ? r : give(w, buf_text(&shown), buf_text(&compact));
 }
 
 static int walk_fields(struct walk *w)
@@ -572,18 +580,29 @@ static int walk_fields(struct walk *w)
 	return r;
 }
 
-int metadata_each_field(const char *text, size_t len, metadata_field_fn *fn, void *arg, struct fault *f)
+static int walk_document(struct walk *w, size_t len)
 {
 	struct parts checked; /* so that fn is not called for a text that turns out to be broken */
-	struct walk w = {.text = text, .name = BUF_INIT(FIELD_NAME_MAX), .fn = fn, .arg = arg, .f = f};
-	int r = find_parts(text, len, &checked, f);
+	int r = find_parts(w->text, len, &checked, w->f);
 
 	if (r == 0)
-		r = open_document(&w.s, text, len, f);
+		r = open_document(&w->s, w->text, len, w->f);
 	if (r == 0) {
-		w.stems[w.s.depth] = 0;
-		r = walk_fields(&w);
+		w->stems[w->s.depth] = 0;
+		r = walk_fields(w);
 	}
-	buf_release(&w.name);
-	return r == -ENOMEM ? fault_default(f, ENOMEM, "metadata.json: not enough memory") : r;
+	buf_release(&w->name);
+	return r == -ENOMEM ? fault_default(w->f, ENOMEM, "metadata.json: not enough memory") : r;
+}
+
+int metadata_each_field(const char *text, size_t len, metadata_field_fn *fn, void *arg, struct fault *f)
+{
+	struct walk w = {.text = text, .name = BUF_INIT(FIELD_NAME_MAX), .fn = fn, .arg = arg, .f = f};
+	return walk_document(&w, len);
+}
+
+int metadata_each_value(const char *text, size_t len, metadata_value_fn *fn, void *arg, struct fault *f)
+{
+	struct walk w = {.text = text, .name = BUF_INIT(FIELD_NAME_MAX), .value_fn = fn, .arg = arg, .f = f};
+	return walk_document(&w, len);
 }

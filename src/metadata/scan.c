@@ -289,6 +289,15 @@ static int copy_string(const char *text, const struct scan_token *t, struct buf 
 	size_t copied = t->start;
 
 	for (size_t p = t->start; p + 1 < t->end; p++) {
+		size_t len;
+		unsigned char c = (unsigned char)text[p];
+		unsigned command = c == 0x7f || c == 0xc2 || c == 0xe2 ? utf8_command(text + p, t->end - p, &len) : 0;
+		if (command) { /* escaped, so that it does nothing where the JSON is shown */
+			buf_add(out, text + copied, p - copied);
+			buf_printf(out, "\\u%04x", command);
+			copied = p + len;
+			p = copied - 1;
+		}
 		if (text[p] != '\\')
 			continue;
 		if (text[++p] != 'u')

@@ -53,15 +53,17 @@ int process_airflow(const struct registry_process *p, const char *store, struct 
 	char version[CATALOG_PATH_MAX + 16];
 	snprintf(version, sizeof version, "%s/v%u", name, p->version.number);
 	literal(out, version);
-	buf_puts(out, "\n\n\ndef mintfs(*words):\n"
-		"    \"\"\"Runs mintfs without a shell; what it prints goes to the task's log.\"\"\"\n"
-		"    return subprocess.run([\"mintfs\", \"process\", *words, \"--store\", STORE], check=True, stdout=subprocess.PIPE, text=True).stdout\n\n\n"
+	buf_puts(out, "\n\n\ndef mintfs(what, *names, ti=None):\n"
+		"    \"\"\"Runs mintfs without a shell; what it prints goes to the task's log. A name may begin with '-'.\"\"\"\n"
+		"    run = [\"--run\", ti.xcom_pull(task_ids=\"begin\", key=\"run\")] if ti else []\n"
+		"    words = [\"mintfs\", \"process\", \"--store\", STORE, *run, \"--\", what, *names]\n"
+		"    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout\n\n\n"
 		"def begin_run(ti):\n"
 		"    ti.xcom_push(key=\"run\", value=mintfs(\"begin\", PROCESS).strip())\n\n\n"
 		"def node(name, ti):\n"
-		"    print(mintfs(\"node\", PROCESS, name, \"--run\", ti.xcom_pull(task_ids=\"begin\", key=\"run\")))\n\n\n"
+		"    print(mintfs(\"node\", PROCESS, name, ti=ti))\n\n\n"
 		"def end_run(ti):\n"
-		"    print(mintfs(\"end\", PROCESS, \"--run\", ti.xcom_pull(task_ids=\"begin\", key=\"run\")))\n\n\n"
+		"    print(mintfs(\"end\", PROCESS, ti=ti))\n\n\n"
 		"with DAG(dag_id=");
 	literal(out, p->model.key);
 	buf_puts(out, ", schedule=None, start_date=pendulum.datetime(2025, 1, 1), catchup=False) as dag:\n"

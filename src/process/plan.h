@@ -53,8 +53,8 @@ int nodes_execute(struct plan *pl);
 /* Carries out all planned trainings: mint, train, commit, conditions. -EINVAL: a command failed. A model that does not meet its conditions is no failure. */
 int trainings_execute(struct plan *pl);
 /* Of updates that were superseded: drafts of dead trainings are given up; a planned training takes over the version that one of them committed, if it was made by the same version of
- * the process, from the same data, to replace the same model. Before plan_begin. */
-int superseded_take_over(struct plan *pl);
+ * the process, from the same data, to replace the same model. Before plan_begin. look_only: nothing is given up. */
+int superseded_take_over(struct plan *pl, bool look_only);
 int training_give_up(const struct plan *pl, const struct catalog_version *draft);
 bool training_adopted(const struct step *t);
 

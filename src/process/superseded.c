@@ -57,7 +57,7 @@ static int take_step(const struct catalog_process_step *c, void *arg)
 	return rc == 0 && v.state == CATALOG_COMMITTED && x->same ? reuse(x->pl, c) : rc;
 }
 
-int superseded_take_over(struct plan *pl)
+int superseded_take_over(struct plan *pl, bool look_only)
 {
 	auto_free struct superseded *x = calloc(1, sizeof *x);
 	if (!x)
@@ -71,7 +71,7 @@ int superseded_take_over(struct plan *pl)
 		rc = catalog_process_step_list(x->conn, x->runs[i].id, take_step, x);
 	}
 	catalog_read_end(x->conn);
-	for (size_t i = 0; i < x->n_drafts && rc == 0; i++)
+	for (size_t i = 0; i < x->n_drafts && rc == 0 && !look_only; i++)
 		training_give_up(pl, &x->drafts[i]);
 	return rc;
 }

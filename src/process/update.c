@@ -165,7 +165,7 @@ static const struct step *training_for(const struct plan *pl, const struct step 
 	return NULL;
 }
 
-/* Which nodes run: before the trainings have ended it is taken that all models will be adopted, so that a plan tells the most that will be done. */
+/* Which nodes run: before the trainings have ended it is taken that all models will be adopted but those that were judged, so that a plan tells the most that will be done. */
 static void plan_nodes(struct update *up, bool trained)
 {
 	struct plan *pl = &up->pl;
@@ -174,8 +174,8 @@ static void plan_nodes(struct update *up, bool trained)
 		struct step *s = &pl->nodes[i];
 		const struct process_node *n = &pl->p.spec.nodes[i];
 		const struct step *t = training_for(pl, s);
-		bool adopted = t && (!trained || training_adopted(t));
-		if (trained && s->c.state != CATALOG_STEP_WAITING)
+		bool adopted = t && (trained ? training_adopted(t) : t->c.state != CATALOG_STEP_NOT_ADOPTED);
+		if (s->c.state != CATALOG_STEP_WAITING)
 			continue; /* done by an earlier try */
 		s->planned = s->changed || adopted;
 		for (unsigned a = 0; a < n->n_after; a++)
@@ -193,16 +193,41 @@ static bool anything_changed(const struct plan *pl)
 	return false;
 }
 
-static void show(struct update *up)
+/* What the execution would make of a training that an earlier try began: a version that it committed is taken over, and judged where it was not yet; else it is trained. */
+static int foretell(const struct plan *pl, struct catalog_conn *conn, struct step *t)
+{
+	struct catalog_version v = {.state = CATALOG_DISCARDED};
+	char why[64];
+	int rc = t->c.model_id ? catalog_version_get(conn, t->c.model_id, &v) : 0;
+	if (rc < 0 || (v.state == CATALOG_COMMITTED && (t->c.state == CATALOG_STEP_DONE || t->c.state == CATALOG_STEP_NOT_ADOPTED)))
+		return rc;
+	t->c.state = CATALOG_STEP_WAITING;
+	if (v.state != CATALOG_COMMITTED)
+		t->c.model_id = 0;
+	snprintf(why, sizeof why, "v%u was trained by an update that did not end", v.number);
+	return plan_set_text(&t->c.reason, t->c.model_id ? why : NULL);
+}
+
+/* Nothing is done, and nothing is recorded. */
+static int show(struct update *up)
 {
 	struct plan *pl = &up->pl;
+	auto_read struct catalog_conn *conn = NULL;
+	int rc = registry_read_begin(pl->o->r, &conn);
+	for (unsigned i = 0; i < pl->n_trainings && rc == 0; i++)
+		rc = foretell(pl, conn, &pl->trainings[i]);
+	if (rc < 0)
+		return rc;
+	plan_nodes(up, false);
 	for (unsigned i = 0; i < pl->n_trainings; i++)
 		plan_tell(pl, &pl->trainings[i]);
 	for (unsigned k = 0; k < pl->n_nodes; k++) {
 		struct step *s = &pl->nodes[pl->p.spec.order[k]];
-		s->c.state = s->planned ? CATALOG_STEP_WAITING : CATALOG_STEP_KEPT;
+		if (!s->planned)
+			s->c.state = CATALOG_STEP_KEPT;
 		plan_tell(pl, s);
 	}
+	return 0;
 }
 
 /* ---- carrying it out ---- */
@@ -378,8 +403,10 @@ static int go_on(struct update *up, int64_t run_id)
 	if (rc == 0)
 		rc = recall_versions(up, conn);
 	catalog_read_end(take_ptr(conn));
-	pl->recorded = rc == 0;
-	return rc < 0 ? rc : execute(up);
+	if (rc < 0 || up->u->dry_run)
+		return rc < 0 ? rc : show(up);
+	pl->recorded = true;
+	return execute(up);
 }
 
 /* ---- the whole ---- */
@@ -393,15 +420,13 @@ static int begin(struct update *up, int64_t *ret_run_id)
 	bool changed = rc == 0 && anything_changed(pl);
 	if (changed)
 		rc = plan_trainings(pl);
-	if (rc == 0 && !up->u->dry_run)
-		rc = superseded_take_over(pl);
+	if (rc == 0)
+		rc = superseded_take_over(pl, up->u->dry_run);
 	if (rc < 0 || !changed)
 		return rc;
+	if (up->u->dry_run)
+		return show(up);
 	plan_nodes(up, false);
-	if (up->u->dry_run) {
-		show(up);
-		return 0;
-	}
 	rc = plan_begin(pl, CATALOG_PROCESS_UPDATE, CATALOG_PROCESS_RUNNING, up->sum_before);
 	if (rc < 0)
 		return rc;
@@ -463,8 +488,8 @@ int process_update(const struct process_options *o, const char *name, const stru
 	int rc = open_for(&up, o, name, &unfinished, f);
 	if (rc == 0)
 		rc = read_bindings(&up);
-	if (rc == 0 && unfinished.id && !u->dry_run) {
-		*ret_run_id = unfinished.id;
+	if (rc == 0 && unfinished.id) {
+		*ret_run_id = u->dry_run ? 0 : unfinished.id;
 		rc = go_on(&up, unfinished.id);
 	} else if (rc == 0) {
 		rc = begin(&up, ret_run_id);

@@ -137,7 +137,10 @@ static int open_lost(struct registry *r)
 	int rc = sys_mkdirat(r->dirfd, "lost+found", 0700);
 	if (rc < 0 && rc != -EEXIST)
 		return rc;
-	return sys_openat(r->dirfd, "lost+found", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	auto_close int fd = sys_openat(r->dirfd, "lost+found", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (fd >= 0 && rc == 0 && (rc = sys_give_to_owner(fd, r->dirfd)) < 0)
+		return rc;
+	return take_fd(&fd);
 }
 
 int fsck_set_aside(struct fsck *k, bool from_blobs, const char *path, const char *prefix, char ret_name[ASIDE_NAME_MAX])

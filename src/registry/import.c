@@ -79,6 +79,8 @@ int registry_import_begin(struct registry *r, const struct registry_actor *who, 
 	return 0;
 }
 
+struct registry *registry_import_store(const struct registry_import *im) { return im->r; }
+
 void registry_import_end(struct registry_import *im)
 {
 	if (!im)

@@ -42,6 +42,8 @@ void import_map_release(struct import_map *m);
 int import_map_add_model(struct import_map *m, const char *path);
 int import_map_add(struct import_map *m, const struct import_version *v); /* of the model added last */
 
+struct registry *registry_import_store(const struct registry_import *im);
+
 /* Is what the reader has at hand (an input, an unknown one, an evaluation) something that could be recorded of that version? label: "v2 of product/P001_all/mlstm". */
 int import_lineage_check(const struct manifest_reader *m, enum manifest_item item, const struct layout_model *model, const char *label, struct fault *f);
 /* In the transaction, when all versions of the manifest are recorded: reads it once more, and binds each input to the version that it is here. */

@@ -50,6 +50,8 @@ static int make_directory(struct intake *in, int incoming)
 	if (rc == 0 && st.st_nlink == 0)
 		rc = -EAGAIN;
 	if (rc == 0)
+		rc = sys_give_to_owner(fd, incoming);
+	if (rc == 0)
 		in->dir = take_fd(&fd);
 	return rc;
 }
@@ -57,7 +59,11 @@ static int make_directory(struct intake *in, int incoming)
 static int open_incoming(int store_dirfd)
 {
 	int rc = sys_mkdirat(store_dirfd, INCOMING, 0700);
-	return rc < 0 && rc != -EEXIST ? rc : sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (rc < 0 && rc != -EEXIST)
+		return rc;
+	auto_close int fd = sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	rc = fd < 0 ? fd : sys_give_to_owner(fd, store_dirfd);
+	return rc < 0 ? rc : take_fd(&fd);
 }
 
 int intake_open(int store_dirfd, struct blob_store *blobs, struct log *log, struct intake **ret, struct fault *f)

@@ -10,13 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-void lineage_release(struct lineage *l)
+void lineage_forget_unknown(struct lineage *l)
 {
 	for (size_t i = 0; i < l->n_unknown; i++) {
 		free(l->unknown[i].text);
 		free(l->unknown[i].reason);
 	}
 	free(l->unknown);
+	l->unknown = NULL;
+	l->n_unknown = 0;
+}
+
+void lineage_release(struct lineage *l)
+{
+	lineage_forget_unknown(l);
 	free(l->inputs);
 	*l = (struct lineage){0};
 }
@@ -53,25 +60,40 @@ static int add_unknown(struct lineage *l, const char *text, const char *reason)
 
 /* ---- declared ---- */
 
-#define DECLARED_MAX 4096 /* further ones are left out */
-
 /* As people write it: a name, saved_models/…, or a path on this drive. */
-static const char *without_mountpoint(const struct registry *r, const char *text)
+static const char *without_root(const char *root, const char *text)
 {
-	size_t len = r->mountpoint ? strlen(r->mountpoint) : 0;
-	return len && !strncmp(text, r->mountpoint, len) && text[len] == '/' ? text + len + 1 : text;
+	size_t len = root ? strlen(root) : 0;
+	return len && !strncmp(text, root, len) && text[len] == '/' ? text + len + 1 : text;
 }
 
-static int add_declared(struct registry *r, const struct catalog_version *v, const char *text, struct registry_ref *ref, struct lineage *l)
+/* "v3" is a part of the text: it is not reached by another name. */
+static bool names_number(const char *text, uint32_t number)
+{
+	char name[16];
+	size_t len = (size_t)snprintf(name, sizeof name, "v%u", number);
+	for (const char *part = text;; part++) {
+		size_t n = strcspn(part, "/");
+		if (n == len && !memcmp(part, name, n))
+			return true;
+		part += n;
+		if (!*part)
+			return false;
+	}
+}
+
+int lineage_declared(struct registry *r, const struct catalog_version *v, const char *text, const char *root, struct registry_ref *ref, struct lineage *l)
 {
 	struct fault f = FAULT_INIT;
-	int rc = registry_resolve(r, without_mountpoint(r, text), ref, &f);
+	int rc = registry_resolve(r, without_root(root ? root : r->mountpoint, text), ref, &f);
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc < 0)
 		return add_unknown(l, text, f.error ? f.text : strerror(-rc));
 	if (!ref->has_version)
 		return add_unknown(l, text, "it names a model, not a version of it");
+	if (root && !names_number(text, ref->version.number))
+		return add_unknown(l, text, "it names no version by its number, and may have led to another one then");
 	if (ref->version.id == v->id)
 		return add_unknown(l, text, "that is the version itself");
 	if (ref->version.state == CATALOG_DRAFT || ref->version.state == CATALOG_DISCARDED) {
@@ -87,8 +109,8 @@ int lineage_prepare(struct registry *r, const struct catalog_version *v, const s
 	struct lineage l = {0};
 	auto_free struct registry_ref *ref = malloc(sizeof *ref);
 	int rc = ref ? readers_collect(r, v, &l) : -ENOMEM;
-	for (unsigned i = 0; rc == 0 && md && i < md->n_inputs && i < DECLARED_MAX; i++)
-		rc = add_declared(r, v, md->inputs[i], ref, &l);
+	for (unsigned i = 0; rc == 0 && md && i < md->n_inputs && i < LINEAGE_DECLARED_MAX; i++)
+		rc = lineage_declared(r, v, md->inputs[i], NULL, ref, &l);
 	if (rc < 0) {
 		lineage_release(&l);
 		return rc;

@@ -18,6 +18,12 @@ int lineage_add(struct lineage *l, int64_t version_id, enum catalog_how how); /*
 /* Adds what the run of a draft was seen to read. */
 int readers_collect(struct registry *r, const struct catalog_version *v, struct lineage *to);
 
+/* What a metadata.json declares as one input, added: as an input, or with the reason why it is none. root: a directory whose paths lead to versions as the drive's do, or NULL; with
+ * it only a number names a version, since what else leads to one may have led to another before. ref: room. */
+#define LINEAGE_DECLARED_MAX 4096 /* of one version; further ones are left out */
+int lineage_declared(struct registry *r, const struct catalog_version *v, const char *text, const char *root, struct registry_ref *ref, struct lineage *to);
+void lineage_forget_unknown(struct lineage *l);
+
 /* Observed and declared inputs of a draft. md may be NULL. */
 int lineage_prepare(struct registry *r, const struct catalog_version *v, const struct metadata *md, struct lineage *ret);
 /* In a transaction. */

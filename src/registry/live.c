@@ -51,6 +51,29 @@ static bool is_full(const struct live_table *t)
 	return n >= t->max;
 }
 
+struct share { uid_t uid; size_t n; };
+
+static bool count_own(uint64_t key, void *value, void *arg)
+{
+	const struct live *l = value;
+	struct share *s = arg;
+	s->n += l->uid == s->uid;
+	return true;
+}
+
+/* Under the mutex. A quarter of the drafts is out of reach of each single user, but root and the owner of the store: nobody shuts the others out. */
+static bool has_share(const struct live_table *t, uid_t uid)
+{
+	struct share s = {.uid = uid};
+	size_t may = t->max - t->max / 4;
+	if (uid == 0 || uid == t->r->owner || map64_count(t->by_version) < may)
+		return false;
+	map64_each(t->by_version, count_own, &s);
+	for (const struct live_mint *m = t->mints; m; m = m->next)
+		s.n += m->caller.uid == uid;
+	return s.n >= may;
+}
+
 int live_table_new(struct registry *r, struct live_table **ret)
 {
 	struct live_table *t = calloc(1, sizeof *t);
@@ -267,15 +290,15 @@ int live_mint_begin(struct live_table *t, int64_t model_id, const struct caller 
 	pthread_mutex_lock(&t->mutex);
 	while (exclusive && being_minted(t, model_id, c))
 		pthread_cond_wait(&t->minted, &t->mutex);
-	bool held = exclusive && held_locked(t, model_id, c), full = !held && is_full(t);
-	if (!held && !full) {
+	bool held = exclusive && held_locked(t, model_id, c), full = !held && is_full(t), share = !held && !full && has_share(t, c->uid);
+	if (!held && !full && !share) {
 		m->next = t->mints;
 		t->mints = m;
 	}
 	pthread_mutex_unlock(&t->mutex);
-	if (held || full) {
+	if (held || full || share) {
 		free(m);
-		return held ? -EEXIST : -EMFILE;
+		return held ? -EEXIST : full ? -EMFILE : -EDQUOT;
 	}
 	*ret = m;
 	return 0;

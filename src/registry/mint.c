@@ -96,8 +96,9 @@ static int mint_and_serve(struct mint_job *j, const struct caller *c, bool exclu
 	int rc = live_mint_begin(r->live, j->model_id, c, exclusive, &place);
 	if (rc == -EEXIST)
 		return refuse(f, VERDICT_EXISTS, "this run holds an open draft of the model already: latest leads to it");
-	if (rc == -EMFILE) {
-		fault_set(f, EMFILE, "cannot mint a version: the drive has as many drafts as its limit of open files allows; commit or discard some");
+	if (rc == -EMFILE || rc == -EDQUOT) {
+		fault_set(f, -rc, rc == -EMFILE ? "cannot mint a version: the drive has as many drafts as its limit of open files allows; commit or discard some"
+			: "cannot mint a version: you have as many drafts as one user may have on this drive; commit or discard some");
 		if (f)
 			f->verdict = VERDICT_SYSTEM;
 		return rc;

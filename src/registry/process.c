@@ -196,12 +196,25 @@ int process_is_locked(struct registry *r, int64_t process_id, bool *ret)
 {
 	char name[64];
 	lock_name(process_id, name);
-	auto_close int fd = sys_openat(r->dirfd, name, O_RDONLY, 0);
+	auto_close int fd = sys_openat_beneath(r->dirfd, name, O_RDONLY | O_NONBLOCK, 0);
 	int rc = fd < 0 ? fd : sys_lock(fd, false, false);
 	if (rc < 0 && rc != -ENOENT && rc != -EWOULDBLOCK)
 		return rc;
 	*ret = rc == -EWOULDBLOCK;
 	return 0;
+}
+
+/* It stays there after the run: who waits for it would else hold one without a name. So it must be one that the owner of the store can open, also where root runs a process first. */
+static int open_lock(const struct registry *r, const char *name)
+{
+	struct stat st;
+	auto_close int fd = sys_openat_beneath(r->dirfd, name, O_RDWR | O_CREAT | O_NONBLOCK, 0600);
+	int rc = fd < 0 ? fd : sys_fstat(fd, &st);
+	if (rc == 0 && !S_ISREG(st.st_mode))
+		rc = -EUCLEAN;
+	if (rc == 0)
+		rc = sys_give_to_owner(fd, r->dirfd);
+	return rc < 0 ? rc : take_fd(&fd);
 }
 
 int registry_process_lock(struct registry *r, const struct catalog_model *process, int *ret_fd, struct fault *f)
@@ -210,7 +223,7 @@ int registry_process_lock(struct registry *r, const struct catalog_model *proces
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the store is opened read-only: %s cannot be run", process->path);
 	lock_name(process->id, name);
-	auto_close int fd = sys_openat(r->dirfd, name, O_RDWR | O_CREAT, 0600);
+	auto_close int fd = open_lock(r, name);
 	int rc = fd < 0 ? fd : sys_lock(fd, true, false);
 	for (int i = 0; rc == -EWOULDBLOCK && i < LOCK_TRIES; i++) { /* perhaps somebody only asks: process_is_locked */
 		nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);

@@ -291,7 +291,8 @@ static int mount_add_write(struct catalog_conn *conn, void *arg)
 		return rc;
 	mount_lock_name(j->id, name);
 	j->fd = sys_openat_beneath(j->r->dirfd, name, O_RDWR | O_CREAT | O_NONBLOCK, 0600);
-	return j->fd < 0 ? j->fd : sys_lock(j->fd, true, false);
+	rc = j->fd < 0 ? j->fd : sys_give_to_owner(j->fd, j->r->dirfd);
+	return rc < 0 ? rc : sys_lock(j->fd, true, false);
 }
 
 static int mount_remove_write(struct catalog_conn *conn, void *arg)

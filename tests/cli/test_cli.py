@@ -354,11 +354,19 @@ def test_diff_compares_files_metrics_and_fields(drive):
         "same": "same", "changed": "changed", "removed": "removed", "added": "added", "metadata.json": "changed"}
     assert got["metrics"] == [{"name": "rmse", "a": 2, "b": 1.5, "delta": -0.5}, {"name": "gone", "a": 1, "b": None, "delta": None},
                               {"name": "new", "a": None, "b": 7, "delta": None}]
-    assert {f["name"]: (f["a"], f["b"]) for f in got["fields"]} == {"optimizer.lr": ("0.1", "0.2"), "optimizer.name": ("adam", "adam")}
+    assert {f["name"]: (f["a"], f["b"]) for f in got["fields"]} == {"optimizer.lr": (0.1, 0.2), "optimizer.name": ("adam", "adam")}
     words = call("diff", drive.path(M, "v1"), drive.path(M, "latest")).out
     assert re.search(r"^  ~ +changed", words, re.M) and re.search(r"^  - +removed", words, re.M) and re.search(r"^  \+ +added", words, re.M)
     assert "1 same, 2 changed, 1 added, 1 removed" in words and "-0.5" in words and "optimizer.lr" in words and "optimizer.name" not in words
     assert "optimizer.name" in call("diff", drive.path(M, "v1"), "v2", "--all").out
+
+
+def test_diff_as_json_gives_every_value_in_its_own_type(drive):
+    drive.version({"model.bin": "x", "metadata.json": '{"metrics": {"rmse": NaN, "mae": "null"}, "a": null, "b": [1, 2], "c": "1", "d": 1}'})
+    drive.version({"model.bin": "x", "metadata.json": '{"metrics": {"rmse": 1, "mae": null}, "a": "null", "b": true, "c": 1, "d": 1.0}'})
+    got = call("diff", drive.path(M, "v1"), "v2", "--json").json
+    assert got["metrics"] == [{"name": "rmse", "a": None, "b": 1, "delta": None}, {"name": "mae", "a": "null", "b": None, "delta": None}]
+    assert {f["name"]: (f["a"], f["b"]) for f in got["fields"]} == {"a": (None, "null"), "b": ([1, 2], True), "c": ("1", 1), "d": (1, 1)}
 
 
 def test_diff_with_a_draft_hashes_what_it_must(drive):

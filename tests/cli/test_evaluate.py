@@ -59,6 +59,16 @@ def test_a_version_without_metrics_keeps_its_column_and_nan_is_null(versions):
     assert alone.code == 0 and "no metrics" in alone.out
 
 
+def test_compare_as_json_gives_every_value_in_its_own_type(versions):
+    text = '{"metrics": {"rmse": NaN, "r2": 1e2}, "params": {"lr": 1e-3, "name": "0.5", "null": "null", "fast": true, "none": null, "layers": [1, 2], "seed": 12345678901234567890}}'
+    versions.version({"model.bin": "x", "metadata.json": text})
+    assert evaluate(versions, "v4", "holdout/v1", '{"rmse": 1, "r2": NaN}').code == 0
+    seen = compared(versions, f"{M}/v4")[f"{M}/v4"]
+    assert seen["metrics"] == {"rmse": None, "r2": 100}
+    assert seen["parameters"] == {"lr": 0.001, "name": "0.5", "null": "null", "fast": True, "none": None, "layers": [1, 2], "seed": 12345678901234567890}
+    assert seen["evaluations"] == {"rmse on dataset/holdout/v1": 1, "r2 on dataset/holdout/v1": None}
+
+
 def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
     file = place / "metrics.json"
     file.write_text('{"rmse": 1}')

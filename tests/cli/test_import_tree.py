@@ -189,6 +189,45 @@ def test_without_a_database_times_and_metrics_come_from_the_files(folder, store)
     assert shown["metrics"] == {"rmse": 9} and shown["created"] == "2020-09-13 12:26:40"
 
 
+def inputs(store, version):
+    shown = call("show", version, "--json", "--store", store).json
+    return {i["version"]: i["how"] for i in shown["inputs"]}, {i["version"]: i["reason"] for i in shown["unknown_inputs"]}
+
+
+def test_declared_inputs_are_lineage_wherever_in_the_folder_they_stand(folder, store):
+    declared = [f"{G}/v5", f"saved_models/{M}/v2", str(folder / "store/S001_P002/transformer/v1"), "dataset/none/v1", f"{M}/latest", f"{M}/production", M, f"{M}/v1"]
+    write(folder / M / "v1/metadata.json", json.dumps({"inputs": declared}))
+    write(folder / G / "v5/metadata.json", json.dumps({"inputs": [f"{M}/v2"]}))
+    write(folder / "store/S001_P002/transformer/v1/model.bin", "third")
+    assert {r for r, _ in lines(take(folder, store, "--json")).values()} == {"imported"}
+    known, unknown = inputs(store, f"{M}/v1")
+    assert known == {f"{G}/v5": "declared", f"{M}/v2": "declared", "store/S001_P002/transformer/v1": "declared"}
+    assert set(unknown) == {"dataset/none/v1", f"{M}/latest", f"{M}/production", M, f"{M}/v1"}
+    assert "dataset/none" in unknown["dataset/none/v1"] and "itself" in unknown[f"{M}/v1"] and "not a version" in unknown[M]
+    assert "may have led to another one then" in unknown[f"{M}/latest"] and "may have led" in unknown[f"{M}/production"]
+    assert inputs(store, f"{G}/v5") == ({f"{M}/v2": "declared"}, {})
+    before = state_of(store)
+    assert {r for r, _ in lines(take(folder, store, "--json")).values()} == {"already"}
+    assert state_of(store) == before and inputs(store, f"{M}/v1") == (known, unknown)
+    # what was missing has come: the next time it is found, and the rest stays as it is
+    write(folder / "dataset/none/v1/data.csv", "1")
+    assert lines(take(folder, store, "--json"))["dataset/none/v1"][0] == "imported"
+    assert inputs(store, f"{M}/v1") == ({**known, "dataset/none/v1": "declared"}, {k: r for k, r in unknown.items() if k != "dataset/none/v1"})
+
+
+def test_a_dry_run_takes_no_lineage_and_what_came_without_learns_it_by_a_second_import(folder, store):
+    write(folder / G / "v5/metadata.json", json.dumps({"inputs": [f"{M}/v2"]}))
+    assert take(folder, store, "--dry-run").code == 0
+    assert take(folder, store).code == 0
+    db = sqlite3.connect(store / "catalog.db")
+    db.execute("DELETE FROM inputs")  # as an earlier release left it, or a death
+    db.commit()
+    db.close()
+    assert take(folder, store, "--dry-run").code == 0 and inputs(store, f"{G}/v5") == ({}, {})
+    assert {r for r, _ in lines(take(folder, store, "--json")).values()} == {"already"}
+    assert inputs(store, f"{G}/v5") == ({f"{M}/v2": "declared"}, {})
+
+
 def test_a_database_of_another_shape_is_passed_over(folder, store):
     os.remove(folder / "registry.db")
     db = sqlite3.connect(folder / "registry.db")

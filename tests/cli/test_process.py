@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from cli_env import BIN, call, one_sentence, wait_for
+from cli_env import BIN, Drive, call, one_sentence, wait_for
 
+NOBODY = 65534
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PY = "/usr/bin/python3"
 
@@ -196,6 +197,8 @@ def test_a_node_that_fails_says_how_and_leaves_the_associations(world, words, wh
     assert done.code == 1 and f"the node 'one' failed: {why}" in done.err.replace("it was ", ""), done.err
     steps = {s["name"]: s["state"] for s in world.report()["steps"]}
     assert steps == {"one": "failed", "two": "done", "both": "skipped"}
+    exits = {s["name"]: s["exit_status"] for s in world.report()["steps"]}
+    assert exits == {"one": 3 if "status 3" in why else 128 + 9 if "signal 9" in why else None if "cannot be started" in why else exits["one"], "two": 0, "both": None}
     assert world.bound() == BOUND
 
 
@@ -346,6 +349,13 @@ def test_an_interrupted_update_goes_on_without_training_twice(world, place, how)
     if how == signal.SIGINT:
         assert code == 1 and "the same command goes on" in err
     assert sorted(p.name for p in world.drive.path(A).iterdir() if p.name[0] == "v") == ["v1", "v2"]
+    before = world.call("history", "p", "--json").json
+    plan = world.call("update", "p", "--dry-run")
+    assert plan.code == 0, plan.err
+    assert f"model {B}: would be trained" in plan.out and f"model {A}: adopted" in plan.out and "node  two: would run" in plan.out, plan.out
+    steps = world.call("update", "p", "--dry-run", "--json").json
+    assert {s["name"]: s["state"] for s in steps["steps"]} == {A: "adopted", B: "waiting", "one": "waiting", "two": "waiting"}
+    assert world.call("history", "p", "--json").json == before and mark.exists()
     mark.unlink()
     goes_on = subprocess.Popen([BIN, "process", "update", "p", "--store", world.store], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert wait_for(mark.exists)  # it is at the second training again …
@@ -428,8 +438,15 @@ def test_what_a_superseded_update_trained_on_the_same_data_is_taken_over(world, 
     assert world.call("run", "p").code == 0
     assert world.bound()["one"][:2] == ("dataset/d/v1", A + "/v1")
     stable("v2")
+    drafts = [v["version"] for v in call("log", B, "--store", world.store, "--json", "--all").json if v["state"] == "draft"]
+    plan = world.call("update", "p", "--dry-run")
+    assert f"model {A}: would be taken over: v2 was trained by an update that did not end" in plan.out and f"model {B}: would be trained" in plan.out
+    assert {s["name"]: s["model"] for s in world.call("update", "p", "--dry-run", "--json").json["steps"] if s["kind"] == "training"} == {A: A + "/v2", B: None}
+    assert versions(world) == ["v1", "v2"]
+    assert drafts == [v["version"] for v in call("log", B, "--store", world.store, "--json", "--all").json if v["state"] == "draft"]  # nothing is given up
     done = world.call("update", "p")
     assert done.code == 0, done.err
+    assert world.call("update", "p", "--dry-run", "--json").json["steps"] == [] and "nothing to do" in world.call("update", "p", "--dry-run").out
     assert versions(world) == ["v1", "v2"]  # trained once
     assert world.bound()["one"][:2] == ("dataset/d/v2", A + "/v2") and world.bound()["two"][0] == "dataset/d/v2"
     assert [r["state"] for r in world.call("history", "p", "--json").json] == ["done", "done", "superseded", "done"]
@@ -532,6 +549,78 @@ def test_the_airflow_dag_is_python_with_an_operator_a_node_and_its_commands_run_
     assert world.call("end", "p", "--run", run).code == 0
     assert world.bound() == BOUND
     one_sentence(world.call("end", "p", "--run", run), 1, "has ended")
+
+
+def test_names_that_look_like_options_are_names_to_a_scheduler(world, place):
+    """What the DAG says to mintfs is said here to a stand-in, and then to mintfs."""
+    world.drive.version({"process.json": json.dumps(process(nodes=[node("--trust", A, 1)], models={}, accept={})), "tools.py": TOOLS}, "process/--store")
+    done = world.call("export", "process/--store", "--airflow")
+    assert done.code == 0, done.err
+    dag = done.out[:done.out.index("with DAG(")].replace("import pendulum\nfrom airflow import DAG\nfrom airflow.operators.python import PythonOperator\n", "")
+    run = f"import os\nos.environ['PATH'] = {os.path.dirname(BIN)!r}\n{dag}\n" + """
+class TI:
+    def xcom_push(self, key, value): self.run = value
+    def xcom_pull(self, task_ids, key): return self.run
+ti = TI()
+begin_run(ti)
+node("--trust", ti)
+end_run(ti)
+"""
+    done = subprocess.run([PY, "-c", run], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert world.call("history", "process/--store", "--json").json[0]["state"] == "done"
+
+
+def test_a_dry_run_of_what_knows_none_is_refused(world):
+    world.define(process())
+    done = world.call("run", "p", "--dry-run")
+    assert done.code == 2 and "--dry-run is for update" in done.err
+    assert world.call("history", "p", "--json").json == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and another user")
+def test_what_root_made_in_a_user_s_store_does_not_lock_its_owner_out(place):
+    """Root mounts his store, commits, and runs a process; then he works in it himself."""
+    home, root_mnt = place / "home", place / "root-mnt"
+    home.mkdir()
+    root_mnt.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    assert call("init", home / "s", user=NOBODY).code == 0
+    drive = Drive(home / "s", root_mnt).mount()
+    drive.version({"data.json": '{"value": 1}'}, "dataset/d")
+    drive.version({"model.json": '{"value": 1}'}, A)
+    spec = process(nodes=[node("one", A, 1)], models={}, accept={})
+    drive.version({"process.json": json.dumps(spec), "tools.py": TOOLS}, "process/p")
+    names = ("p", "--store", home / "s")
+    done = call("process", "run", *names)
+    assert done.code == 0, done.err
+    assert call("status", "--store", home / "s", user=NOBODY).code == 0
+    done = call("process", "run", *names, "--trust", user=NOBODY)
+    assert done.code == 0, done.err
+    assert drive.umount().code == 0
+    root_s = [p for p in (home / "s").rglob("*") if p.lstat().st_uid == 0 and (p.is_dir() or "blobs" not in p.parts)]
+    assert root_s == []
+    for words in (["fsck", "--verify"], ["retire", A + "/v1", "--force"]):
+        done = call(*words, "--store", home / "s", user=NOBODY)
+        assert done.code == 0, done.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and another user")
+@pytest.mark.parametrize("how", ["link", "pipe", "named twice"])
+def test_a_lock_that_a_store_s_owner_put_there_leads_root_nowhere(world, place, how):
+    world.define(process(models={}, accept={}))
+    victim = place / "victim"
+    victim.write_text("")
+    with sqlite3.connect(f"file:{world.store}/catalog.db?mode=ro", uri=True) as db:
+        (process_id,) = db.execute("SELECT id FROM models WHERE path = 'process/p'").fetchone()
+    lock = world.store / f"run/process-{process_id}"
+    {"link": lambda: os.symlink(victim, lock), "pipe": lambda: os.mkfifo(lock), "named twice": lambda: os.link(victim, lock)}[how]()
+    os.chown(world.store, 4321, 4321)
+    os.chown(world.store / "run", 4321, 4321)
+    done = world.call("run", "p")
+    assert (done.code == 0) == (how == "named twice"), done.err
+    assert victim.stat().st_uid == 0
+    os.chown(world.store, 0, 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to commit as somebody else")

@@ -183,6 +183,39 @@ def test_a_draft_given_away_is_committed_by_its_new_owner(shared):
 # ---- runs ----
 
 
+MINTS = """
+import os, sys
+n = 0
+while n < 400:
+    try:
+        os.mkdir(sys.argv[1] + "/next")
+    except OSError as e:
+        print(n, e.errno, flush=True)
+        break
+    n += 1
+sys.stdin.read()
+"""
+
+
+def test_one_user_s_drafts_do_not_shut_the_drive_for_another(house, store):
+    drive = house.mount(store, descriptors=256)
+    models = {}
+    for who in (ANNA, BEN):
+        models[who] = drive.model(f"product/{who}_all/mlstm")
+        os.chown(models[who], who, who)
+    anna = house.start(f"exec setpriv --reuid {ANNA} --regid {ANNA} --clear-groups /usr/bin/python3 -I -S -c \"$CODE\" {models[ANNA]}", env={"CODE": MINTS}, cwd="/")
+    n, error = map(int, anna.stdout.readline().split())
+    try:
+        assert n > 20 and error == errno.EDQUOT and "as many drafts as one user may have" in reason(models[ANNA]), (n, errno.errorcode[error])
+        v = minted(models[BEN], as_ben)
+        as_ben(commit, v)
+        assert state(v) == "committed"
+        minted(models[ANNA], lambda f, **kw: f())  # root
+    finally:
+        anna.stdin.close()
+        anna.wait(20)
+
+
 def test_a_run_id_joins_no_two_users(house, shared):
     """127.0.0.1:29500 is everybody's, and any word can be said by a stranger who has made a draft ready for others to write into."""
     os.chmod(shared, 0o777)

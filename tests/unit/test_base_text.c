@@ -24,6 +24,9 @@ static void test_a_fault_holds_one_clean_sentence(void **state)
 	assert_string_equal(f.text, "'a?b' is open?in 2? places");
 	assert_int_equal(fault_set(&f, EIO, "again: %s", f.text), -EIO);
 	assert_string_equal(f.text, "again: 'a?b' is open?in 2? places");
+	/* what a terminal would obey: ESC, CSI as one character and as one byte, a change of direction */
+	fault_set(&f, EIO, "%s", "a\x1b[31mb\xc2\x9b" "2Jc\x9bz\xe2\x80\xae" "gpj\xe2\x81\xa9 药\xe2\x80\xa6é");
+	assert_string_equal(f.text, "a?[31mb??2Jc?z???gpj??? 药\xe2\x80\xa6é");
 	assert_int_equal(fault_set(NULL, EIO, "nobody listens"), -EIO);
 	assert_int_equal(fault_default(NULL, EIO, "nobody listens"), -EIO);
 }
@@ -240,6 +243,7 @@ static void test_json_strings_may_hold_any_bytes(void **state)
 		{"\n\r\t\b\f\x01\x1f", "\"\\n\\r\\t\\b\\f\\u0001\\u001f\""},
 		{"药😀", "\"药😀\""},
 		{"a\xffz", "\"a\xef\xbf\xbdz\""},
+		{"\x7f\xc2\x9b[\xc2\xa0\xe2\x80\xae\xe2\x80\xaf\xe2\x81\xa6", "\"\\u007f\\u009b[\xc2\xa0\\u202e\xe2\x80\xaf\\u2066\""},
 		{"\xe8\x8d", "\"\xef\xbf\xbd\xef\xbf\xbd\""},
 		{"\xed\xa0\x80x", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdx\""},
 	};

@@ -364,6 +364,22 @@ static void test_fields_come_flattened_in_order(void **state)
 			    "layers=[64,{\"a\":null}];ok=true;seed=12345678901234567890;");
 }
 
+static int note_value(const char *name, const char *value, const char *json, void *arg)
+{
+	return buf_printf(arg, "%s=%s=%s;", name, value, json);
+}
+
+static void test_values_come_as_json_of_their_own_type(void **state)
+{
+	static const char text[] = "{\"s\": \"1\", \"n\": 1E3, \"x\": NaN, \"y\": -Infinity, \"z\": null, \"q\": \"null\", \"t\": true, \"a\": [1, {\"b\": NaN}],"
+				   " \"c\": \"\xc2\x9b\x7f\xe2\x80\xae\"}";
+	auto_buf struct buf out = BUF_INIT(4096);
+
+	assert_int_equal(metadata_each_value(text, sizeof(text) - 1, note_value, &out, NULL), 0);
+	assert_string_equal(buf_text(&out), "s=1=\"1\";n=1E3=1E3;x=null=null;y=null=null;z=null=null;q=null=\"null\";t=true=true;"
+			    "a=[1,{\"b\":null}]=[1,{\"b\":null}];c=\xc2\x9b\x7f\xe2\x80\xae=\"\\u009b\\u007f\\u202e\";");
+}
+
 static void test_long_arrays_are_cut_between_characters(void **state)
 {
 	auto_buf struct buf text = BUF_INIT(65536), out = BUF_INIT(65536);
@@ -563,6 +579,7 @@ int main(void)
 		cmocka_unit_test(test_a_file_is_read_whatever_its_offset),
 		cmocka_unit_test(test_what_is_no_file_or_too_large_is_not_read),
 		cmocka_unit_test(test_fields_come_flattened_in_order),
+		cmocka_unit_test(test_values_come_as_json_of_their_own_type),
 		cmocka_unit_test(test_long_arrays_are_cut_between_characters),
 		cmocka_unit_test(test_a_broken_text_gives_no_field_at_all),
 		cmocka_unit_test(test_the_reader_of_fields_may_stop),
