@@ -135,7 +135,9 @@ def slow(house, watched):
     disk.start()
     house.undo.append(lambda: disk.server.send_signal(signal.SIGCONT))
     done(binary(), "init", disk.top / "store")
-    return watched(store=disk.top / "store"), disk.server
+    drive = watched(store=disk.top / "store")
+    house.undo.append(drive.unmount)  # before its disk is taken away
+    return drive, disk.server
 
 
 def ask_for_all(house, drive):
