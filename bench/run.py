@@ -77,12 +77,12 @@ def clean_up(folder, keep):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def merged(old, new):
-    """One after the other on one machine."""
+def merged(old, new, again):
+    """One after the other on one machine. What failed before in a part that was measured again is no failure any more."""
     if old["setting"] != new["setting"]:
         raise SystemExit(f"--merge: the results there are of the setting {old['setting']}")
     for key in ("skipped", "failed"):
-        new[key] += [what for what in old[key] if what not in new[key]]
+        new[key] += [what for what in old[key] if what not in new[key] and what.partition(":")[0] not in again]
     new["turns"] = min(old["turns"], new["turns"])
     return {**new, "rows": {**old["rows"], **new["rows"]}}
 
@@ -99,6 +99,7 @@ def main():
     folder = work_folder(a.keep)
     bench = harness.Bench(a.full, folder, a.turns)
     start = harness.clock()
+    name = "all"
     try:
         facts = machine(folder)
         for name in a.only:
@@ -115,13 +116,13 @@ def main():
             bench.say(f"-- {name}: {harness.clock() - begin:.0f} s")
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        bench.failures.append("interrupted: the rows measured so far are written")
+        bench.failures.append(f"{name}: interrupted; the rows measured so far are written")
     finally:
         clean_up(folder, a.keep)
     results = {"setting": "full" if a.full else "short", "machine": facts, "turns": bench.turns, "skipped": bench.skipped, "failed": bench.failures,
                "rows": {row.key: row.summary() for row in bench.rows}}
     if a.merge and (a.out / "results.json").exists():
-        results = merged(json.loads((a.out / "results.json").read_text()), results)
+        results = merged(json.loads((a.out / "results.json").read_text()), results, a.only)
     results["rows"] = dict(sorted(results["rows"].items(), key=lambda r: TOPICS.index(r[1]["topic"])))
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

@@ -35,7 +35,7 @@ def rate(bench, slow_ms=0):
     what = f"{n} versions of 3 files minted, written, committed; time of one"
     note = "native: the same writes, one fsync and one SQLite FULL transaction each"
     if slow_ms:
-        row = Row("versions_slow_disk", f"the same where each flush of the disk takes {slow_ms} ms more", limit={DRIVE: 2, DAEMON: 2}, note=note)
+        row = Row("versions_slow_disk", f"{n} such versions on a disk whose flushes take {slow_ms} ms more; time of one", limit={DRIVE: 2, DAEMON: 2}, note=note)
         kinds = bench.kinds()
     else:
         row = Row("versions", what, limit={DRIVE: 2, DAEMON: 2}, note=note + "; FUSE that does nothing: the requests alone, nothing is written")
