@@ -80,6 +80,14 @@ def test_a_backup_that_was_only_checked_takes_the_next_one(drive, dest):
     assert call("fsck", dest, "--verify").code == 0
 
 
+def test_a_pipe_in_the_place_of_its_catalog_holds_up_no_backup(drive, dest):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    (dest / "catalog.db").unlink()
+    os.mkfifo(dest / "catalog.db")
+    one_sentence(call("backup", dest, "--store", drive.store), 1, "catalog")
+
+
 def test_what_was_retired_and_freed_in_the_store_goes_from_its_backup_too(drive, dest):
     for i in range(30):
         drive.version({"model.bin": f"weights {i}"})
