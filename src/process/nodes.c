@@ -102,6 +102,7 @@ static int read_result(struct plan *pl, const struct step *s, char **ret, char w
 		if (n < 0)
 			return (int)n;
 		if (strlen(text) == (size_t)n) {
+			free(*ret); /* of before an interruption */
 			*ret = take_ptr(text);
 			return 0;
 		}

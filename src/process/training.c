@@ -151,6 +151,7 @@ static int judge(const struct plan *pl, struct step *s, bool *ret_adopt, char wh
 		metric_value(metrics, t->not_worse, &s->c.score);
 	else if (t->n_limits)
 		metric_value(metrics, t->limits[0].metric, &s->c.score);
+	free(s->c.result); /* of before an interruption */
 	s->c.result = take_ptr(metrics);
 	return 0;
 }
