@@ -71,18 +71,18 @@ static int meet(struct walk *w, struct draft_node *dir, const struct dirent *d, 
 {
 	struct draft_nodes *n = w->n;
 	struct stat st = {.st_ino = d->d_ino, .st_mode = type};
-	struct trash t = TRASH_INIT, u = TRASH_INIT;
+	struct trash t = TRASH_INIT;
 	struct draft_node *node;
 	int r = 0;
 
 	pthread_mutex_lock(&n->lock);
 	node = table_find(n, w->root, d->d_ino, type);
 	if (S_ISDIR(type))
-		r = table_find_or_add(n, w->root, &st, &node, &t);
+		r = table_find_or_add(n, w->root, &st, &node);
 	if (r == 0 && node && !node->parent) {
 		char *name = strdup(d->d_name);
 		if (name) {
-			table_set_name(n, node, dir, name, &u);
+			table_set_name(n, node, dir, name, &t);
 			node->unfound = false;
 		} else {
 			r = -ENOMEM;
@@ -94,7 +94,6 @@ static int meet(struct walk *w, struct draft_node *dir, const struct dirent *d, 
 	}
 	pthread_mutex_unlock(&n->lock);
 	table_trash_empty(&t);
-	table_trash_empty(&u);
 	return r;
 }
 

@@ -1,10 +1,11 @@
-/* The inside of the table of draft nodes: draft_table.c, draft_again.c, draft_twins.c. */
+/* The inside of the table of draft nodes: draft_table.c, draft_reach.c, draft_again.c, draft_twins.c. */
 #ifndef MINTFS_FS_DRAFT_INNER_H
 #define MINTFS_FS_DRAFT_INNER_H
 
 #include "draft_table.h"
 #include "kept.h"
 
+#include <errno.h>
 #include <mintfs/util.h>
 #include <pthread.h>
 
@@ -34,6 +35,12 @@ void table_trash_empty(struct trash *t);
 
 static inline bool table_is_root(const struct draft_node *node) { return node->root == node; }
 
+/* Is a file that was found with st the one node stands for? 0, or -ESTALE. */
+static inline int table_check_same(const struct draft_node *node, const struct stat *st)
+{
+	return st->st_ino == node->file && (st->st_mode & S_IFMT) == node->type ? 0 : -ESTALE;
+}
+
 /* All under the lock. */
 /* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that it named. */
 void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *t);
@@ -48,7 +55,7 @@ struct draft_node *table_find(const struct draft_nodes *n, const struct draft_no
 int table_enter(struct draft_nodes *n, struct draft_node *node);
 void table_leave(struct draft_nodes *n, struct draft_node *node);
 /* The node of a file just found, made if need be. */
-int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st, struct draft_node **ret, struct trash *t);
+int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st, struct draft_node **ret);
 
 /* Not under the lock: one try at draft_node_dir, for who holds the rename lock or does not mind a rename. */
 int table_dir_once(struct draft_nodes *n, struct draft_node *node, struct draft_dir *ret);

@@ -1,10 +1,12 @@
-/* What the files of the draft class share: draft_nodes.c (attributes, the version's root), draft_ops_tree.c (names),
- * draft_ops_open.c (files and listings). */
+/* What the files of the draft class share. */
 #ifndef MINTFS_FS_DRAFT_NODES_H
 #define MINTFS_FS_DRAFT_NODES_H
 
 #include "draft_table.h"
 
+#define MODE_BITS 07777
+
+/* ---- draft_use.c ---- */
 /* A node in use, until the end of the scope. */
 struct draft_use {
 	struct draft_nodes *nodes;
@@ -43,11 +45,12 @@ void draft_place_end(struct draft_place *p);
 int draft_refuse(struct call *c, enum registry_verdict v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* What the draft says to a change or a writer while it is not open for them, in words. Other errors are passed on. */
 int draft_refuse_state(struct call *c, const struct draft_node *node, int error);
+/* The state of a version now; CATALOG_DISCARDED where that cannot be told. */
+enum catalog_state draft_version_state(struct fs *fs, int64_t version_id);
 /* No file of a draft gets set-user-id, no file set-group-id: -EPERM. */
 int draft_check_mode(struct call *c, mode_t mode, bool is_dir);
-/* Gives what was just made in dirfd (fd: any descriptor of it) the owner and mode that its maker would have got;
- * *ret_st: as it is then. */
-int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_st);
+
+/* ---- draft_nodes.c ---- */
 /* Truncation by name. fd: O_PATH. Within a change. */
 int draft_truncate(struct draft *d, int fd, ino_t backing, off_t size);
 
@@ -61,7 +64,10 @@ void draft_keep_dir(const struct draft_use *u, const struct fuse_entry_param *e)
 
 int draft_lookup(struct call *c, fuse_ino_t parent, const char *name, struct fuse_entry_param *e);
 
-/* draft_ops_tree.c */
+/* ---- draft_ops_tree.c ---- */
+/* Gives what was just made in dirfd (fd: any descriptor of it) the owner and mode that its maker would have got;
+ * *ret_st: as it is then. */
+int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_st);
 int draft_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e);
 int draft_mknod(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e);
 int draft_symlink(struct call *c, fuse_ino_t parent, const char *name, const char *target, struct fuse_entry_param *e);
@@ -70,12 +76,12 @@ int draft_unlink(struct call *c, fuse_ino_t parent, const char *name);
 int draft_rmdir(struct call *c, fuse_ino_t parent, const char *name);
 int draft_rename(struct call *c, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags);
 
-/* draft_ops_open.c */
+/* ---- draft_ops_open.c ---- */
 int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi);
 int draft_create(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi,
 	struct fuse_entry_param *e);
 
-/* draft_ops_dir.c */
+/* ---- draft_ops_dir.c ---- */
 int draft_opendir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi);
 int draft_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi);
 int draft_releasedir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -50,13 +50,10 @@ static int begin(struct call *c, struct draft_use *u, struct draft *d, int *fd, 
 		if (of.path_fd < 0)
 			return -errno;
 	}
-	r = draft_node_opened(u->nodes, u->node, pin);
-	if (r == 0) {
-		r = open_file_begin(c, &of, fi);
-		if (r < 0)
-			draft_nodes_closed(u->nodes, u->node->ino);
-	}
+	draft_node_opened(u->nodes, u->node, pin);
+	r = open_file_begin(c, &of, fi);
 	if (r < 0) {
+		draft_nodes_closed(u->nodes, u->node->ino);
 		if (of.path_fd >= 0)
 			close(of.path_fd);
 		return r;

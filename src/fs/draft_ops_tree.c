@@ -44,6 +44,39 @@ static void name_moved(struct draft *d, int dirfd, const char *name)
 		draft_file_restamped(d, now.st_ino, &now);
 }
 
+int draft_own(struct call *c, int dirfd, int fd, mode_t mode, struct stat *ret_st)
+{
+	struct stat dir, st;
+	mode_t wanted = mode & MODE_BITS;
+	bool changed = false;
+	gid_t gid;
+	int r = sys_fstat(fd, &st);
+
+	if (r == 0)
+		r = sys_fstat(dirfd, &dir);
+	if (r != 0)
+		return r;
+	gid = dir.st_mode & S_ISGID ? st.st_gid : c->who.gid; /* the file system has passed the directory's group on: inode(7) */
+	if (S_ISDIR(st.st_mode))
+		wanted |= dir.st_mode & S_ISGID;
+	if (st.st_uid != c->who.uid || st.st_gid != gid) {
+		r = sys_fchownat(fd, "", c->who.uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+		if (r == -EPERM && geteuid() != 0)
+			r = 0; /* an ordinary user's drive: everything is his */
+		changed = true;
+	}
+	/* the kernel has applied the caller's umask; the daemon's own, or the chown, may have taken more away */
+	if (r == 0 && !S_ISLNK(st.st_mode) && (changed || (st.st_mode & MODE_BITS) != wanted)) {
+		r = sys_fchmod(fd, wanted);
+		changed = true;
+	}
+	if (r == 0 && changed)
+		r = sys_fstat(fd, &st);
+	if (r == 0)
+		*ret_st = st;
+	return r;
+}
+
 /* `name` was just made in p by the daemon: makes it the caller's and remembers it; on failure it is taken away again. Who only makes directories has
  * written nothing: a shell's `mkdir -p v3/train` ends at once, and the draft goes on with the shell. */
 static int adopt(struct call *c, const struct draft_place *p, const char *name, mode_t mode, struct fuse_entry_param *e)

@@ -82,8 +82,8 @@ int draft_node_reach(struct draft_nodes *n, struct draft_node *node, struct draf
 /* The attributes alone, without a descriptor. */
 int draft_node_stat(struct draft_nodes *n, struct draft_node *node, struct stat *ret_st);
 /* An open file begins: pins the node by fd (O_PATH; taken over if there is no pin yet, -1 then). It ends by
- * draft_nodes_closed. -ESTALE. */
-int draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd);
+ * draft_nodes_closed. */
+void draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd);
 
 /* ---- draft_again.c: after the death of a worker ---- */
 /* A node that the worker before knew. root is in use. Its name is looked for when it is needed. */

@@ -270,9 +270,9 @@ static int pin_node(struct fs *fs, const struct open_file *of)
 	if (r < 0)
 		return r;
 	pin = sys_reopen(of->fd, O_PATH);
-	r = draft_node_opened(fs->draft_nodes, node, &pin);
+	draft_node_opened(fs->draft_nodes, node, &pin);
 	draft_node_put(fs->draft_nodes, node);
-	return r;
+	return 0;
 }
 
 int open_again(struct fs *fs, struct kept_open *kept)

@@ -326,7 +326,7 @@ static void test_an_open_file_is_pinned_until_its_last_close(void **state)
 	ino = f->ino;
 	for (int i = 0; i < 2; i++) {
 		auto_close int pin = openat(base(e), "f", O_PATH | O_CLOEXEC);
-		assert_int_equal(draft_node_opened(e->nodes, f, &pin), 0);
+		draft_node_opened(e->nodes, f, &pin);
 	}
 	draft_node_forget(e->nodes, ino, 1);
 	draft_node_put(e->nodes, f);
