@@ -198,7 +198,6 @@ int catalog_file_range(struct catalog_conn *conn, int64_t from, int64_t end, cat
 typedef int catalog_file_path_fn(const char *path, const struct catalog_file *file, void *arg);
 int catalog_file_list(struct catalog_conn *conn, int64_t version_id, catalog_file_path_fn *fn, void *arg);
 int catalog_file_target(struct catalog_conn *conn, int64_t id, char *out, size_t size); /* of a symlink, NUL-terminated */
-int catalog_blob_known(struct catalog_conn *conn, const struct blob_id *id, bool *ret_known);
 
 /* The number of the committed version of a model with the best value of its best_metric; the lowest number among equals. -ENOENT. */
 int catalog_best(struct catalog_conn *conn, int64_t model_id, uint32_t *ret_number);
@@ -394,7 +393,6 @@ int catalog_blob_shard(struct catalog_conn *conn, uint8_t first_byte, catalog_bl
 int catalog_blob_find(struct catalog_conn *conn, const struct blob_id *sha256, struct catalog_blob *ret);
 int catalog_absent_set(struct catalog_conn *conn, int64_t blob, enum catalog_absence kind, int64_t at_ns, const char *why); /* FREED, DAMAGED */
 int catalog_absent_drop(struct catalog_conn *conn, int64_t blob);
-int catalog_absent_count(struct catalog_conn *conn, enum catalog_absence kind, int64_t *ret);
 /* Which entries hold which content: regular files with id > after, in order, at most limit. blob is an id in `blobs`, small and dense. */
 struct catalog_reference { int64_t file_id, version_id, blob; enum catalog_state state; int64_t retired_ns; };
 typedef int catalog_reference_fn(const struct catalog_reference *x, void *arg);
@@ -494,7 +492,6 @@ struct catalog_use {
 int catalog_use_put(struct catalog_conn *conn, const struct catalog_use *u, int64_t seen_id, int64_t *ret_times /* 1: may be a new row */);
 int catalog_use_count(struct catalog_conn *conn, int64_t version_id, int64_t *ret); /* without the sum */
 int catalog_use_sum_up(struct catalog_conn *conn, int64_t version_id, int64_t command_id); /* it joins the sum */
-int catalog_use_command_drop(struct catalog_conn *conn, int64_t command_id); /* unless somebody refers to it */
 typedef int catalog_use_fn(const struct catalog_use *u, void *arg);
 int catalog_use_list(struct catalog_conn *conn, int64_t version_id, catalog_use_fn *fn, void *arg); /* the last first, the others at the end */
 typedef int catalog_use_process_fn(const char *boot_id, pid_t pid, uint64_t start, void *arg);

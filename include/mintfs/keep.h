@@ -73,7 +73,6 @@ enum keep_state keep_state_of(const void *record);
 /* A record by its number; for i < keep_count it can be looked at, whatever its state. */
 void *keep_at(struct keep *k, enum keep_kind kind, uint32_t i);
 uint32_t keep_count(struct keep *k, enum keep_kind kind);
-uint32_t keep_index(struct keep *k, enum keep_kind kind, const void *record);
 /* Number and generation in one: never the same twice in the life of a mount, never 0. */
 uint64_t keep_handle(struct keep *k, enum keep_kind kind, const void *record);
 static inline uint32_t keep_handle_index(uint64_t handle) { return (uint32_t)handle; }

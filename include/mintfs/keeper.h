@@ -39,7 +39,6 @@ int keeper_run(const struct keeper_options *o, struct fault *f);
 
 /* ---- in the worker ---- */
 int keeper_pid(struct keep *keep);      /* of the keeper: the drive's process for everybody else */
-bool keeper_orphaned(struct keep *keep); /* it is gone */
 void keeper_ready(struct keep *keep);   /* this worker serves */
 bool keeper_was_ready(struct keep *keep); /* a worker before it did */
 int keeper_beat(struct keep *keep);     /* starts the heartbeat. -errno */

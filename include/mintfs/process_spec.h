@@ -90,15 +90,12 @@ int process_spec_parse(const char *text, size_t len, struct process_spec *ret, s
 /* A regular file; anything else is -EINVAL. */
 int process_spec_read(int fd, struct process_spec *ret, struct fault *f);
 void process_spec_release(struct process_spec *s); /* may be called twice */
-static inline void process_spec_release_(struct process_spec *s) { process_spec_release(s); }
-#define auto_process_spec __attribute__((cleanup(process_spec_release_)))
 
 /* The training of a model, or NULL. */
 const struct process_training *process_spec_training(const struct process_spec *s, const char *model);
 
 /* Placeholders of a word. */
 enum process_place { PLACE_DATASET, PLACE_MODEL, PLACE_RESULT, PLACE_RESULTS, PLACE_DRAFT, PLACE_PROCESS, PLACES };
-const char *process_place_name(enum process_place p); /* "dataset" … */
 /* A word with its placeholders filled; values[PLACE] must not be NULL where the spec was checked. -EINVAL: an unknown or unclosed placeholder, *ret_bad (may be NULL) points to it. */
 int process_word_fill(const char *word, const char *const values[PLACES], struct buf *out, const char **ret_bad);
 

@@ -57,7 +57,6 @@ enum registry_verdict {
 };
 int registry_verdict_errno(enum registry_verdict v);     /* positive */
 int registry_verdict_exit(enum registry_verdict v);      /* exit code of the command line: 1 refused, 3 not found */
-const char *registry_verdict_name(enum registry_verdict v);
 
 struct registry;
 

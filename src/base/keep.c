@@ -156,7 +156,7 @@ uint32_t keep_count(struct keep *k, enum keep_kind kind)
 	return atomic_load(&k->head->used[kind]);
 }
 
-uint32_t keep_index(struct keep *k, enum keep_kind kind, const void *record)
+static uint32_t index_of(struct keep *k, enum keep_kind kind, const void *record)
 {
 	return (uint32_t)((size_t)((const char *)record - k->kinds[kind].records) / forms[kind].size);
 }
@@ -165,7 +165,7 @@ uint64_t keep_handle(struct keep *k, enum keep_kind kind, const void *record)
 {
 	const struct keep_slot *s = record;
 
-	return (uint64_t)s->generation << 32 | keep_index(k, kind, record);
+	return (uint64_t)s->generation << 32 | index_of(k, kind, record);
 }
 
 enum keep_state keep_state_of(const void *record)
@@ -255,7 +255,7 @@ void keep_drop(struct keep *k, enum keep_kind kind, void *record)
 		return;
 	atomic_store(&s->state, KEEP_FREE);
 	SCOPED_LOCK(&k->kinds[kind].lock);
-	add_spare(&k->kinds[kind], keep_index(k, kind, record));
+	add_spare(&k->kinds[kind], index_of(k, kind, record));
 }
 
 /* ---- descriptors ---- */

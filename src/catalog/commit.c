@@ -69,16 +69,6 @@ static int blob_note(struct sql *db, const struct catalog_entry *e, int64_t *ret
 	return sql_finish_id(st, ret);
 }
 
-int catalog_blob_known(struct catalog_conn *conn, const struct blob_id *id, bool *ret_known)
-{
-	int64_t row;
-	int error = blob_find(conn->db, id, &row);
-	if (error && error != -ENOENT)
-		return error;
-	*ret_known = !error;
-	return 0;
-}
-
 /* The statement makes nulls of an inode that is the entry's own and of blob 0: they cost a byte less in each of many rows. */
 static int add_entry(struct sql_stmt *st, const struct catalog_commit *c, int64_t base, size_t i, int64_t blob)
 {

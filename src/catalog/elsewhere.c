@@ -64,12 +64,7 @@ int catalog_elsewhere_evaluation_add(struct catalog_conn *conn, const struct cat
 		" WHERE NOT EXISTS (SELECT 1 FROM elsewhere_evaluations WHERE version_id = ?1 AND elsewhere_id = ?2 AND at_ns = ?3 AND metrics = ?6)", &st);
 	if (error)
 		return error;
-	sql_bind_int(st, e->version_id);
-	sql_bind_int(st, e->dataset_id);
-	sql_bind_int(st, e->at_ns);
-	sql_bind_int(st, e->uid);
-	sql_bind_text(st, e->author);
-	sql_bind_text(st, e->metrics);
+	evaluation_bind(st, e);
 	return sql_finish(st);
 }
 
@@ -84,6 +79,14 @@ static int read_row(struct sql_stmt *st, struct catalog_elsewhere *ret)
 	return ret->model ? sql_error(st) : -ENOMEM;
 }
 
+/* As sql_step. */
+static int next(struct sql_stmt *st, struct catalog_elsewhere *ret)
+{
+	int r = sql_step(st);
+	int error = r > 0 ? read_row(st, ret) : 0;
+	return error ? error : r;
+}
+
 int catalog_elsewhere_input_list(struct catalog_conn *conn, int64_t version_id, catalog_elsewhere_input_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;
@@ -93,10 +96,8 @@ int catalog_elsewhere_input_list(struct catalog_conn *conn, int64_t version_id, 
 	if (r)
 		return r;
 	sql_bind_int(st, version_id);
-	while ((r = sql_step(st)) > 0) {
-		r = read_row(st, &e);
-		if (!r)
-			r = fn(&e, (enum catalog_how)sql_int(st, 4), arg);
+	while ((r = next(st, &e)) > 0) {
+		r = fn(&e, (enum catalog_how)sql_int(st, 4), arg);
 		if (r)
 			return r;
 	}
@@ -112,11 +113,9 @@ int catalog_elsewhere_evaluation_list(struct catalog_conn *conn, int64_t version
 	if (r)
 		return r;
 	sql_bind_int(st, version_id);
-	while ((r = sql_step(st)) > 0) {
-		r = read_row(st, &e);
+	while ((r = next(st, &e)) > 0) {
 		const struct catalog_evaluation x = {sql_int(st, 4), version_id, e.id, sql_int(st, 5), (uid_t)sql_int(st, 6), sql_text(st, 7), sql_text(st, 8)};
-		if (!r)
-			r = x.metrics ? fn(&e, &x, arg) : -ENOMEM;
+		r = x.metrics ? fn(&e, &x, arg) : -ENOMEM;
 		if (r)
 			return r;
 	}

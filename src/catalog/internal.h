@@ -115,5 +115,12 @@ int numbers_changed(struct sql *db);
 
 /* keeping.c: the contents of n entries from files.id `base` on have just been stored: none of them is absent any more. */
 int absent_returned(struct sql *db, int64_t base, size_t n);
+int absent_count(struct sql *db, enum catalog_absence kind, int64_t *ret);
+
+/* uses.c: a command goes with the last that refers to it. */
+int command_drop(struct sql *db, int64_t command_id);
+
+/* evaluations.c: binds the parameters 1 to 6: version, dataset, time, user, author, metrics. */
+void evaluation_bind(struct sql_stmt *st, const struct catalog_evaluation *e);
 
 #endif

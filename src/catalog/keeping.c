@@ -142,10 +142,10 @@ int catalog_absent_drop(struct catalog_conn *conn, int64_t blob)
 	return sql_run_for(conn->db, "DELETE FROM absent WHERE blob = ?", blob);
 }
 
-int catalog_absent_count(struct catalog_conn *conn, enum catalog_absence kind, int64_t *ret)
+int absent_count(struct sql *db, enum catalog_absence kind, int64_t *ret)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_find(conn->db, "SELECT count(*) FROM absent WHERE kind = ?", kind, &st);
+	int error = sql_find(db, "SELECT count(*) FROM absent WHERE kind = ?", kind, &st);
 	if (!error)
 		*ret = sql_int(st, 0);
 	return error;

@@ -100,7 +100,7 @@ int catalog_totals_get(struct catalog_conn *conn, struct catalog_totals *ret)
 	t.models = sql_int(st, 0);
 	t.blobs = sql_int(st, 1);
 	t.stored_bytes = (uint64_t)sql_int(st, 2);
-	error = catalog_absent_count(conn, CATALOG_DAMAGED, &t.damaged);
+	error = absent_count(conn->db, CATALOG_DAMAGED, &t.damaged);
 	if (!error)
 		*ret = t;
 	return error;

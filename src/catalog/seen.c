@@ -120,7 +120,7 @@ int catalog_seen_drop(struct catalog_conn *conn, int64_t seen_id)
 		error = sql_run_for(conn->db, "DELETE FROM seen_writes WHERE process_id = ?", seen_id);
 	if (!error)
 		error = sql_run_for(conn->db, "DELETE FROM seen_processes WHERE id = ?", seen_id);
-	return error || !command_id ? error : catalog_use_command_drop(conn, command_id);
+	return error || !command_id ? error : command_drop(conn->db, command_id);
 }
 
 int catalog_seen_move(struct catalog_conn *conn, int64_t from_id, int64_t to_id)

@@ -49,9 +49,9 @@ static int run_pair(struct catalog_conn *conn, const char *text, int64_t a, int6
 	return sql_finish(st);
 }
 
-int catalog_use_command_drop(struct catalog_conn *conn, int64_t command_id)
+int command_drop(struct sql *db, int64_t command_id)
 {
-	return sql_run_for(conn->db, "DELETE FROM seen_commands WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM seen_uses WHERE command_id = ?1)"
+	return sql_run_for(db, "DELETE FROM seen_commands WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM seen_uses WHERE command_id = ?1)"
 		" AND NOT EXISTS (SELECT 1 FROM seen_processes WHERE command_id = ?1)", command_id);
 }
 
@@ -72,7 +72,7 @@ int catalog_use_sum_up(struct catalog_conn *conn, int64_t version_id, int64_t co
 		" times = times + excluded.times, readers = readers + excluded.readers", version_id, command_id);
 	if (!error)
 		error = run_pair(conn, "DELETE FROM seen_uses WHERE version_id = ? AND command_id = ?", version_id, command_id);
-	return error ? error : catalog_use_command_drop(conn, command_id);
+	return error ? error : command_drop(conn->db, command_id);
 }
 
 static int put_use(struct catalog_conn *conn, const struct catalog_use *u, int64_t seen_id, int64_t command_id, int64_t *ret_times)

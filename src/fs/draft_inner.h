@@ -10,7 +10,6 @@
 #include <pthread.h>
 
 struct draft_nodes {
-	struct fs *fs;
 	struct keep *keep; /* NULL: nothing outlives the process */
 	size_t max_dir_fds;
 	pthread_mutex_t settling; /* one version at a time; who takes it has a reader of the catalog in hand already */
@@ -42,8 +41,6 @@ static inline int table_check_same(const struct draft_node *node, const struct s
 }
 
 /* All under the lock. */
-/* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that it named. */
-void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *t);
 void table_set_name(struct draft_nodes *n, struct draft_node *node, struct draft_node *parent, char *name /* taken */, struct trash *t);
 /* Counts for the kernel. */
 void table_count(struct draft_node *node, uint64_t nlookup);
@@ -51,9 +48,8 @@ void table_count(struct draft_node *node, uint64_t nlookup);
 void table_keep_pin(struct draft_node *node, int fd);
 /* The node of this file, NULL if it is not remembered. */
 struct draft_node *table_find(const struct draft_nodes *n, const struct draft_node *root, ino_t file, mode_t type);
-/* Puts a node with its ino and file into the table, or takes it out. */
+/* Puts a node with its ino and file into the table. */
 int table_enter(struct draft_nodes *n, struct draft_node *node);
-void table_leave(struct draft_nodes *n, struct draft_node *node);
 /* The node of a file just found, made if need be. */
 int table_find_or_add(struct draft_nodes *n, struct draft_node *root, const struct stat *st, struct draft_node **ret);
 

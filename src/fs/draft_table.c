@@ -91,7 +91,29 @@ static int drop_fd(struct draft_nodes *n, struct draft_node *node)
 	return take_fd(&node->fd);
 }
 
-void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
+static bool is_other(const struct draft_node *node) { return node->ino != node_make(NODE_DRAFT, node->file); }
+
+static void leave(struct draft_nodes *n, struct draft_node *node)
+{
+	map64_remove(n->map, node->ino);
+	atomic_store(&n->known, map64_count(n->map));
+	if (table_is_root(node) || !is_other(node))
+		return;
+	struct draft_node *first = map64_get(n->others, node->file);
+	if (first != node) {
+		while (first->other != node)
+			first = first->other;
+		first->other = node->other;
+	} else if (node->other) {
+		map64_put(n->others, node->file, node->other); /* no memory needed: the key is there */
+	} else {
+		map64_remove(n->others, node->file);
+	}
+}
+
+/* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that
+ * it named. */
+static void settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
 {
 	while (node && node->users == 0 && node->opens == 0) {
 		struct draft_node *parent = node->parent, *root = table_is_root(node) ? NULL : node->root;
@@ -101,7 +123,7 @@ void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *
 				t->fd = drop_fd(n, node);
 			return;
 		}
-		table_leave(n, node);
+		leave(n, node);
 		if (node->twin && map64_get(n->twins, (uint64_t)node->twin) == node)
 			map64_remove(n->twins, (uint64_t)node->twin);
 		atomic_store(&n->standing, map64_count(n->twins));
@@ -118,7 +140,7 @@ void table_settle(struct draft_nodes *n, struct draft_node *node, struct trash *
 	}
 }
 
-int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret)
+int draft_table_new(struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret)
 {
 	struct draft_nodes *n = calloc(1, sizeof(*n));
 
@@ -135,7 +157,6 @@ int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct
 		return -ENOMEM;
 	}
 	n->next_other = OTHERS;
-	n->fs = fs;
 	n->keep = keep;
 	n->max_dir_fds = max_dir_fds;
 	pthread_mutex_init(&n->settling, NULL);
@@ -163,11 +184,6 @@ void draft_nodes_free(struct draft_nodes *n)
 	pthread_mutex_destroy(&n->renames);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
-}
-
-struct fs *draft_table_fs(const struct draft_nodes *n)
-{
-	return n->fs;
 }
 
 size_t draft_table_count(struct draft_nodes *n)
@@ -200,7 +216,7 @@ void draft_node_put(struct draft_nodes *n, struct draft_node *node)
 		return;
 	pthread_mutex_lock(&n->lock);
 	node->users--;
-	table_settle(n, node, &t);
+	settle(n, node, &t);
 	pthread_mutex_unlock(&n->lock);
 	table_trash_empty(&t);
 }
@@ -275,7 +291,7 @@ void table_set_name(struct draft_nodes *n, struct draft_node *node, struct draft
 		parent->links++;
 	if (before) {
 		before->links--;
-		table_settle(n, before, t);
+		settle(n, before, t);
 	}
 }
 
@@ -292,8 +308,6 @@ static bool is_another(const struct draft_node *node, const struct draft_node *r
 	return node->root != root || node->type != type || lost;
 }
 
-static bool is_other(const struct draft_node *node) { return node->ino != node_make(NODE_DRAFT, node->file); }
-
 int table_enter(struct draft_nodes *n, struct draft_node *node)
 {
 	int r = map64_get(n->map, node->ino) ? -EEXIST : map64_put(n->map, node->ino, node);
@@ -309,24 +323,6 @@ int table_enter(struct draft_nodes *n, struct draft_node *node)
 	}
 	atomic_store(&n->known, map64_count(n->map));
 	return r;
-}
-
-void table_leave(struct draft_nodes *n, struct draft_node *node)
-{
-	map64_remove(n->map, node->ino);
-	atomic_store(&n->known, map64_count(n->map));
-	if (table_is_root(node) || !is_other(node))
-		return;
-	struct draft_node *first = map64_get(n->others, node->file);
-	if (first != node) {
-		while (first->other != node)
-			first = first->other;
-		first->other = node->other;
-	} else if (node->other) {
-		map64_put(n->others, node->file, node->other); /* no memory needed: the key is there */
-	} else {
-		map64_remove(n->others, node->file);
-	}
 }
 
 struct draft_node *table_find(const struct draft_nodes *n, const struct draft_node *root, ino_t file, mode_t type)
@@ -410,7 +406,7 @@ int draft_node_remember(struct draft_nodes *n, struct draft_node *parent, const 
 	if (r == 0) {
 		table_count(node, node->nlookup + 1);
 		fill_entry(node, st, e);
-		table_settle(n, node, &u); /* a pin may have become needless */
+		settle(n, node, &u); /* a pin may have become needless */
 	}
 	pthread_mutex_unlock(&n->lock);
 	table_trash_empty(&t);
@@ -444,7 +440,7 @@ void draft_node_forget(struct draft_nodes *n, fuse_ino_t ino, uint64_t nlookup)
 	node = map64_get(n->map, ino);
 	if (node && !table_is_root(node)) {
 		table_count(node, node->nlookup - (nlookup < node->nlookup ? nlookup : node->nlookup));
-		table_settle(n, node, &t);
+		settle(n, node, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
 	table_trash_empty(&t);
@@ -471,7 +467,7 @@ void draft_nodes_closed(struct draft_nodes *n, fuse_ino_t ino)
 	node = map64_get(n->map, ino);
 	if (node && node->opens > 0) {
 		node->opens--;
-		table_settle(n, node, &t);
+		settle(n, node, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
 	table_trash_empty(&t);

@@ -45,8 +45,7 @@ struct draft_node {
 };
 
 /* max_dir_fds: descriptors that may be kept for directories. keep: NULL, nothing outlives the process. */
-int draft_table_new(struct fs *fs, struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret);
-struct fs *draft_table_fs(const struct draft_nodes *n);
+int draft_table_new(struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret);
 size_t draft_table_count(struct draft_nodes *n); /* nodes remembered, roots too */
 
 /* The node of ino, in use. -ESTALE: not remembered. */

@@ -140,10 +140,7 @@ void draft_nodes_gone(struct draft_nodes *n, int64_t version_id, void (*fn)(fuse
 
 /* ---- what classes may use of the session (session.c) ---- */
 struct registry *fs_registry(struct fs *fs);
-struct log *fs_log(struct fs *fs);
 bool fs_is_read_only(const struct fs *fs);
 struct draft_nodes *fs_draft_nodes(struct fs *fs);
-uid_t fs_owner_uid(const struct fs *fs); /* who mounted: owns generated files and links */
-gid_t fs_owner_gid(const struct fs *fs);
 
 #endif

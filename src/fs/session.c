@@ -153,11 +153,8 @@ void fs_registry_event(const struct registry_event *e, void *arg)
 }
 
 struct registry *fs_registry(struct fs *fs) { return fs->registry; }
-struct log *fs_log(struct fs *fs) { return fs->log; }
 bool fs_is_read_only(const struct fs *fs) { return fs->read_only || registry_read_only(fs->registry); }
 struct draft_nodes *fs_draft_nodes(struct fs *fs) { return fs->draft_nodes; }
-uid_t fs_owner_uid(const struct fs *fs) { return fs->uid; }
-gid_t fs_owner_gid(const struct fs *fs) { return fs->gid; }
 
 /* Wishes reached libfuse by other words before 3.17. */
 static void want(struct fuse_conn_info *conn, unsigned cap, bool on)

@@ -14,12 +14,11 @@
 #define UPGRADE_LIMIT_NS (60 * NS_PER_SEC)
 
 int keeper_pid(struct keep *keep) { return atomic_load(&shared_of(keep)->keeper); }
-bool keeper_orphaned(struct keep *keep) { return getppid() != keeper_pid(keep); }
 bool keeper_was_ready(struct keep *keep) { return atomic_load(&shared_of(keep)->ready) != 0; }
 
 static void wake(struct keep *keep)
 {
-	if (!keeper_orphaned(keep))
+	if (getppid() == keeper_pid(keep))
 		kill(keeper_pid(keep), SIGUSR1);
 }
 

@@ -61,6 +61,11 @@ static int has_magic(const struct format_file *file, uint64_t at, const char *ma
 /* ---- png: a signature, then chunks {length, type, data, checksum} until IEND. What follows IEND is nobody's
  * business. ---- */
 
+static uint32_t be32(const uint8_t *b)
+{
+	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
 static bool is_png_type(const uint8_t type[4])
 {
 	for (int i = 0; i < 4; i++)
@@ -69,7 +74,7 @@ static bool is_png_type(const uint8_t type[4])
 	return true;
 }
 
-int format_check_png(const struct format_file *file)
+static int check_png(const struct format_file *file)
 {
 	uint8_t head[8];
 	uint64_t at = 8;
@@ -80,7 +85,7 @@ int format_check_png(const struct format_file *file)
 	for (unsigned chunks = 0; chunks < PNG_CHUNKS_MAX; chunks++) {
 		if ((r = format_read(file, at, head, sizeof(head), "a chunk's header, before IEND")) < 0)
 			return r;
-		uint32_t length = format_be32(head);
+		uint32_t length = be32(head);
 		if (!is_png_type(head + 4) || length > INT32_MAX)
 			return format_torn(file, at, "torn: no png chunk");
 		if (length + UINT64_C(12) > file->size - at)
@@ -124,7 +129,7 @@ static int check_superblock(const struct format_file *file, uint64_t at)
 	return 0;
 }
 
-int format_check_hdf5(const struct format_file *file)
+static int check_hdf5(const struct format_file *file)
 {
 	for (uint64_t at = 0; at < file->size; at = at ? at * 2 : 512) {
 		int r = has_magic(file, at, hdf5_magic, sizeof(hdf5_magic));
@@ -212,7 +217,7 @@ static int read_tensors(struct scan *s, uint64_t *end)
 	return scan_next(s, &key);
 }
 
-int format_check_safetensors(const struct format_file *file)
+static int check_safetensors(const struct format_file *file)
 {
 	uint8_t length[8];
 	struct scan s;
@@ -254,10 +259,10 @@ static const struct {
 } formats[] = {
 	{".pth", format_check_zip, true}, {".pt", format_check_zip, true}, {".npz", format_check_zip, true},
 	{".ckpt", format_check_zip, false}, {".bin", format_check_zip, false},
-	{".safetensors", format_check_safetensors, true},
+	{".safetensors", check_safetensors, true},
 	{".npy", format_check_npy, true},
-	{".png", format_check_png, true},
-	{".h5", format_check_hdf5, true}, {".hdf5", format_check_hdf5, true},
+	{".png", check_png, true},
+	{".h5", check_hdf5, true}, {".hdf5", check_hdf5, true},
 };
 
 int metadata_check_format(int fd, const char *name, struct fault *f)

@@ -27,10 +27,7 @@ int format_read(const struct format_file *file, uint64_t at, void *data, size_t 
 #endif
 
 int format_check_zip(const struct format_file *file);
-int format_check_safetensors(const struct format_file *file);
 int format_check_npy(const struct format_file *file);
-int format_check_png(const struct format_file *file);
-int format_check_hdf5(const struct format_file *file);
 
 static inline uint64_t format_le(const uint8_t *bytes, unsigned n)
 {
@@ -39,11 +36,6 @@ static inline uint64_t format_le(const uint8_t *bytes, unsigned n)
 	while (n--)
 		value = value << 8 | bytes[n];
 	return value;
-}
-
-static inline uint32_t format_be32(const uint8_t *b)
-{
-	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
 #endif

@@ -16,8 +16,6 @@
 
 static const char *const PLACE_NAMES[PLACES] = {"dataset", "model", "result", "results", "draft", "process"};
 
-const char *process_place_name(enum process_place p) { return p < PLACES ? PLACE_NAMES[p] : "?"; }
-
 static enum process_place find_place(const char *name, size_t len)
 {
 	for (int p = 0; p < PLACES; p++)

@@ -26,7 +26,6 @@ void references_release(struct references *refs);
 struct blob_rows { struct catalog_blob *v; size_t n, cap; };
 int blob_rows_read(struct registry *r, uint8_t first_byte, struct blob_rows *ret);
 void blob_rows_release(struct blob_rows *l);
-#define auto_blob_rows __attribute__((cleanup(blob_rows_release)))
 
 /* ---- in_use.c: who needs a version although no file of it is open ---- */
 

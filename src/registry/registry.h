@@ -117,8 +117,7 @@ void observer_free(struct observer *o); /* NULL is fine */
 void run_observe(struct registry *r, int64_t run_id, struct caller_process p, uid_t uid, gid_t gid); /* a writer */
 void run_observe_minter(struct registry *r, int64_t run_id, const struct catalog_run *run, uid_t uid, gid_t gid); /* run: as described, on record already */
 void run_wait_observed(struct registry *r, int64_t run_id); /* what was asked of this run is in the catalog, or 6 s have passed */
-/* Text of a chain and back; at most max processes. */
-int run_chain_text(const struct caller *c, struct buf *out);
+/* The chain of processes on record; at most max of them. */
 unsigned run_chain_parse(const char *text, struct caller_process *out, unsigned max);
 
 /* ---- readers.c: who read which version, who wrote which draft ---- */

@@ -28,7 +28,7 @@ void run_leave_out_service(struct caller *c)
 		c->n_ancestors--;
 }
 
-int run_chain_text(const struct caller *c, struct buf *out)
+static int chain_text(const struct caller *c, struct buf *out)
 {
 	if (c->self.pid == 0)
 		return 0;
@@ -288,7 +288,7 @@ int run_describe(struct registry *r, const struct caller *c, const char *user, s
 	struct caller_details d = {0};
 	if (c->self.pid != 0)
 		caller_details_read(c->self, &d);
-	int rc = run_chain_text(c, &chain);
+	int rc = chain_text(c, &chain);
 	if (rc == 0)
 		rc = copy_text(&run.user, user);
 	if (rc == 0)

@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#define COMMAND_MAX 4096 /* bytes of JSON; of a longer command the first arguments are kept */
+
 #define READERS_MAX 64 /* of a version that are kept apart */
 #define SLOTS 256 /* processes whose command is remembered; others push each other out, and are read anew */
 #define FRESH_NS (NS_PER_SEC / 10)
@@ -47,14 +49,15 @@ void uses_free(struct uses *u)
 
 static struct slot *slot_of(struct uses *u, struct caller_process p) { return &u->slots[(unsigned)p.pid % SLOTS]; }
 
-void uses_cut_command(char *json, bool *ret_whole)
+/* json: an array of strings; cut in place behind the last one that has room. */
+static void cut_command(char *json, bool *ret_whole)
 {
 	size_t len = strlen(json), end = 1; /* end: behind the last argument that has room */
 	bool quoted = false;
-	*ret_whole = len <= USES_COMMAND_MAX;
+	*ret_whole = len <= COMMAND_MAX;
 	if (*ret_whole)
 		return;
-	for (size_t i = 1; i < USES_COMMAND_MAX - 1; i++) {
+	for (size_t i = 1; i < COMMAND_MAX - 1; i++) {
 		if (quoted && json[i] == '\\')
 			i++;
 		else if (json[i] == '"' && (quoted = !quoted) == false)
@@ -88,7 +91,7 @@ void uses_look(struct uses *u, struct caller_process p)
 		return;
 	caller_details_read(p, &d);
 	if (d.command)
-		uses_cut_command(d.command, &whole);
+		cut_command(d.command, &whole);
 	auto_free char *command = NULL;
 	if (d.command && strcmp(d.command, "[]") != 0)
 		command = take_ptr(d.command);

@@ -4,8 +4,6 @@
 
 #include "registry.h"
 
-#define USES_COMMAND_MAX 4096 /* bytes of JSON; of a longer command the first arguments are kept */
-
 struct uses;
 struct uses *uses_new(void); /* NULL: no memory */
 void uses_free(struct uses *u); /* NULL is fine */
@@ -15,7 +13,5 @@ void uses_look(struct uses *u, struct caller_process p);
 char *uses_command(struct uses *u, struct caller_process p, const char *program, bool *ret_whole);
 /* In a transaction: a process that is remembered opened files of a version. Beyond some readers of one version the oldest that do not live are summed up. */
 int uses_write(struct registry *r, struct catalog_conn *conn, const struct catalog_use *use, int64_t seen_id);
-/* json: an array of strings; cut in place behind the last one that has room. */
-void uses_cut_command(char *json, bool *ret_whole);
 
 #endif

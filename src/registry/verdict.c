@@ -6,44 +6,42 @@
 #include <string.h>
 
 static const struct {
-	const char *name;
 	int error, exit;
 } verdicts[VERDICTS] = {
-	[VERDICT_OK] = {"ok", 0, 0},
-	[VERDICT_NAME] = {"name", EINVAL, 1},
-	[VERDICT_PLACE] = {"place", EPERM, 1},
-	[VERDICT_KEY_TAKEN] = {"key-taken", EEXIST, 1},
-	[VERDICT_EXISTS] = {"exists", EEXIST, 1},
-	[VERDICT_NUMBER_USED] = {"number-used", EEXIST, 1},
-	[VERDICT_NUMBERS_OUT] = {"numbers-out", EMLINK, 1},
-	[VERDICT_NOT_FOUND] = {"not-found", ENOENT, 3},
-	[VERDICT_NOT_EMPTY] = {"not-empty", ENOTEMPTY, 1},
-	[VERDICT_IMMUTABLE] = {"immutable", EROFS, 1},
-	[VERDICT_READ_ONLY] = {"read-only", EROFS, 1},
-	[VERDICT_ELSEWHERE] = {"elsewhere", EROFS, 1},
-	[VERDICT_BUSY] = {"busy", EBUSY, 1},
-	[VERDICT_EMPTY_DRAFT] = {"empty-draft", EINVAL, 1},
-	[VERDICT_BAD_METADATA] = {"bad-metadata", EINVAL, 1},
-	[VERDICT_TORN] = {"torn", EINVAL, 1},
-	[VERDICT_BAD_PROCESS] = {"bad-process", EINVAL, 1},
-	[VERDICT_BAD_EVALUATION] = {"bad-evaluation", EINVAL, 1},
-	[VERDICT_SPECIAL_FILE] = {"special-file", EPERM, 1},
-	[VERDICT_RESERVED] = {"reserved", EPERM, 1},
-	[VERDICT_BAD_ALIAS] = {"bad-alias", EINVAL, 1},
-	[VERDICT_NOT_DRAFT] = {"not-draft", EINVAL, 1},
-	[VERDICT_DENIED] = {"denied", EACCES, 1},
-	[VERDICT_DAMAGED] = {"damaged", EIO, 1},
-	[VERDICT_NEWER_STORE] = {"newer-store", EPROTONOSUPPORT, 1},
-	[VERDICT_NOT_A_STORE] = {"not-a-store", EINVAL, 3},
-	[VERDICT_ALIASED] = {"aliased", EBUSY, 1},
-	[VERDICT_NOT_COMMITTED] = {"not-committed", EINVAL, 1},
-	[VERDICT_RETIRED] = {"retired", ESTALE, 1},
-	[VERDICT_SYSTEM] = {"system", EIO, 1},
+	[VERDICT_OK] = {0, 0},
+	[VERDICT_NAME] = {EINVAL, 1},
+	[VERDICT_PLACE] = {EPERM, 1},
+	[VERDICT_KEY_TAKEN] = {EEXIST, 1},
+	[VERDICT_EXISTS] = {EEXIST, 1},
+	[VERDICT_NUMBER_USED] = {EEXIST, 1},
+	[VERDICT_NUMBERS_OUT] = {EMLINK, 1},
+	[VERDICT_NOT_FOUND] = {ENOENT, 3},
+	[VERDICT_NOT_EMPTY] = {ENOTEMPTY, 1},
+	[VERDICT_IMMUTABLE] = {EROFS, 1},
+	[VERDICT_READ_ONLY] = {EROFS, 1},
+	[VERDICT_ELSEWHERE] = {EROFS, 1},
+	[VERDICT_BUSY] = {EBUSY, 1},
+	[VERDICT_EMPTY_DRAFT] = {EINVAL, 1},
+	[VERDICT_BAD_METADATA] = {EINVAL, 1},
+	[VERDICT_TORN] = {EINVAL, 1},
+	[VERDICT_BAD_PROCESS] = {EINVAL, 1},
+	[VERDICT_BAD_EVALUATION] = {EINVAL, 1},
+	[VERDICT_SPECIAL_FILE] = {EPERM, 1},
+	[VERDICT_RESERVED] = {EPERM, 1},
+	[VERDICT_BAD_ALIAS] = {EINVAL, 1},
+	[VERDICT_NOT_DRAFT] = {EINVAL, 1},
+	[VERDICT_DENIED] = {EACCES, 1},
+	[VERDICT_DAMAGED] = {EIO, 1},
+	[VERDICT_NEWER_STORE] = {EPROTONOSUPPORT, 1},
+	[VERDICT_NOT_A_STORE] = {EINVAL, 3},
+	[VERDICT_ALIASED] = {EBUSY, 1},
+	[VERDICT_NOT_COMMITTED] = {EINVAL, 1},
+	[VERDICT_RETIRED] = {ESTALE, 1},
+	[VERDICT_SYSTEM] = {EIO, 1},
 };
 
 int registry_verdict_errno(enum registry_verdict v) { return (unsigned)v < VERDICTS ? verdicts[v].error : EIO; }
 int registry_verdict_exit(enum registry_verdict v) { return (unsigned)v < VERDICTS ? verdicts[v].exit : 1; }
-const char *registry_verdict_name(enum registry_verdict v) { return (unsigned)v < VERDICTS ? verdicts[v].name : "unknown"; }
 
 int (refuse)(struct fault *f, enum registry_verdict v, const char *fmt, ...)
 {

@@ -160,14 +160,12 @@ static void test_a_content_is_recorded_once_and_known_from_the_commit_on(void **
 {
 	struct env *e = *state;
 	struct catalog_conn *conn = direct_begin(e);
-	bool known = true;
+	struct catalog_blob b;
 	int64_t id = draft(conn);
 	struct catalog_commit c = tree_commit(id);
-	assert_int_equal(catalog_blob_known(conn, &TREE[0].blob, &known), 0);
-	assert_false(known);
+	assert_int_equal(catalog_blob_find(conn, &TREE[0].blob, &b), -ENOENT);
 	assert_int_equal(catalog_version_commit(conn, &c), 0);
-	assert_int_equal(catalog_blob_known(conn, &TREE[0].blob, &known), 0);
-	assert_true(known);
+	assert_int_equal(catalog_blob_find(conn, &TREE[0].blob, &b), 0);
 	assert_sql(conn, "SELECT count(*) FROM blobs", "2");
 	direct_end(e, conn);
 }
@@ -302,7 +300,7 @@ static void test_hot_queries_use_an_index_and_sort_nothing(void **state)
 	struct names n = {""};
 	char target[16];
 	uint32_t best;
-	bool known;
+	struct catalog_blob blob;
 	int64_t model = env_add_model(conn, "P001_all", "mlstm");
 	assert_int_equal(env_commit(conn, env_mint(conn, model, 1), 1, 1), 0);
 	catalog_dir_get(conn, 1, &d);
@@ -323,7 +321,7 @@ static void test_hot_queries_use_an_index_and_sort_nothing(void **state)
 	catalog_file_range(conn, 1, 2, note_file, &n);
 	catalog_file_list(conn, 1, note_path, &n);
 	catalog_file_target(conn, 1, target, sizeof target);
-	catalog_blob_known(conn, &TREE[0].blob, &known);
+	catalog_blob_find(conn, &TREE[0].blob, &blob);
 	set_best(conn, model, "rmse", 1);
 	assert_int_equal(catalog_best(conn, model, &best), 0);
 	set_best(conn, model, "rmse", 2);

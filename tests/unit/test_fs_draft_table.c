@@ -49,7 +49,7 @@ static void new_table(struct env *e, size_t max_dir_fds)
 		draft_node_put(e->nodes, e->root);
 		draft_nodes_free(e->nodes);
 	}
-	assert_int_equal(draft_table_new(NULL, NULL, max_dir_fds, &e->nodes), 0);
+	assert_int_equal(draft_table_new(NULL, max_dir_fds, &e->nodes), 0);
 	assert_int_equal(draft_node_root(e->nodes, &top, &e->root), 0);
 }
 
