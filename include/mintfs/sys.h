@@ -3,6 +3,7 @@
 #ifndef MINTFS_SYS_H
 #define MINTFS_SYS_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,11 @@ ssize_t sys_readlinkat(int dirfd, const char *name, char *buf, size_t size); /* 
 int sys_mknodat(int dirfd, const char *name, mode_t mode);  /* regular files only: -EPERM for others */
 int sys_statvfs(int fd, struct statvfs *st);
 
+/* A stream over the directory fd, which belongs to it from now on (is closed on failure). fd < 0, the -errno of its open, is given back. */
+int sys_fdopendir(int fd, DIR **ret);
+/* The next entry but "." and "..": 1, 0 at the end, or -errno. *ret is good until the next call. */
+int sys_readdir(DIR *dir, struct dirent **ret);
+
 /* A directory at dirfd/name and everything below, without following links. ENOENT is success. */
 int sys_remove_tree(int dirfd, const char *name);
 
@@ -69,8 +75,7 @@ int sys_unlock(int fd);
 #ifdef MINTFS_FAULTS
 /* The nth next call (1 = the very next) of the wrapper with this name ("linkat", "fsync", …; "*": any) fails with errno `error`, and
  * if `stay` all after it. sys_fault_arm(NULL, 0, 0, 0) disarms. Also read once from the environment: MINTFS_FAULT=name:n:errno[:stay],
- * errno as a number. A wrapper's name is its function's without sys_ ("linkat" for sys_linkat_fd); "readdir" stands for reading a
- * directory in sys_remove_tree, and the compound functions count as the wrappers they call. SYS_FAULT_SHORT instead of an errno: pread and pwrite
+ * errno as a number. A wrapper's name is its function's without sys_ ("linkat" for sys_linkat_fd); the compound functions count as the wrappers they call. SYS_FAULT_SHORT instead of an errno: pread and pwrite
  * move half of what they were asked to, other calls do all of it. Three more names, which "*" does not mean, are not of this file: "sql_step" (a
  * step of a statement), "sql_io" (a read, write or sync of SQLite), and "malloc" where a test is linked to ask for it (tests/unit/alloc_faults.h).
  * sys_fault_hits: how often the armed call was made since. */

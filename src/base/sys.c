@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -275,6 +276,35 @@ int sys_mknodat(int dirfd, const char *name, mode_t mode)
 	if ((mode & S_IFMT) != 0 && !S_ISREG(mode))
 		return -EPERM;
 	return status(mknodat(dirfd, name, S_IFREG | (mode & 07777), 0));
+}
+
+int sys_fdopendir(int fd, DIR **ret)
+{
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		int r = fd < 0 ? fd : -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	*ret = dir;
+	return 0;
+}
+
+int sys_readdir(DIR *dir, struct dirent **ret)
+{
+	struct dirent *e;
+
+	do {
+		INJECT("readdir");
+		errno = 0;
+		e = readdir(dir);
+		if (!e)
+			return -errno;
+	} while (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+	*ret = e;
+	return 1;
 }
 
 int sys_statvfs(int fd, struct statvfs *st)

@@ -73,23 +73,13 @@ static int move_up(struct removal *rm, int dirfd, const char *name)
 /* Removes what is in the directory fd (consumed). */
 static int empty_directory(struct removal *rm, int fd, int depth) /* NOLINT(misc-no-recursion): to DEPTH_MAX */
 {
-	auto_dir DIR *dir = fdopendir(fd);
+	auto_dir DIR *dir = NULL;
 	struct dirent *e;
-	int r = 0;
+	int r = sys_fdopendir(fd, &dir);
 
-	if (!dir) {
-		r = -errno;
-		close(fd);
+	if (r < 0)
 		return r;
-	}
-	for (;;) {
-		INJECT("readdir");
-		errno = 0;
-		e = readdir(dir);
-		if (!e)
-			return -errno;
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
+	while ((r = sys_readdir(dir, &e)) > 0) {
 		if (e->d_type != DT_DIR)
 			r = unlink_in(fd, e->d_name, 0, true);
 		if (e->d_type == DT_DIR || r == -EISDIR) /* a file system need not tell types: readdir(3) */
@@ -97,6 +87,7 @@ static int empty_directory(struct removal *rm, int fd, int depth) /* NOLINT(misc
 		if (r < 0)
 			return r;
 	}
+	return r;
 }
 
 /* Removes dirfd/name, a directory `depth` levels below the parent of the top. */

@@ -149,8 +149,9 @@ static int read_shard(DIR *dir, uint8_t shard, struct blob_id **ret_ids, size_t 
 	auto_free struct blob_id *ids = NULL;
 	size_t n = 0, cap = 0;
 	struct dirent *e;
+	int r;
 
-	while (errno = 0, (e = readdir(dir)) != NULL) {
+	while ((r = sys_readdir(dir, &e)) > 0) {
 		struct blob_id id = {{shard}};
 
 		if (strlen(e->d_name) != FILE_HEX_LEN || hex_decode(e->d_name, BLOB_ID_SIZE - 1, id.sha256 + 1) < 0)
@@ -165,8 +166,8 @@ static int read_shard(DIR *dir, uint8_t shard, struct blob_id **ret_ids, size_t 
 		}
 		ids[n++] = id;
 	}
-	if (errno)
-		return -errno;
+	if (r < 0)
+		return r;
 	if (n)
 		qsort(ids, n, sizeof *ids, compare_ids);
 	*ret_ids = take_ptr(ids);
@@ -183,14 +184,9 @@ static int each_in_shard(const struct local_store *s, uint8_t shard, blob_each_f
 	int r;
 
 	hex_encode(&shard, 1, name);
-	r = sys_openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	r = sys_fdopendir(sys_openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), &dir);
 	if (r < 0)
 		return r == -ENOENT || r == -ENOTDIR || r == -ELOOP ? 0 : r;
-	dir = fdopendir(r);
-	if (!dir) {
-		close(r);
-		return -ENOMEM;
-	}
 	r = read_shard(dir, shard, &ids, &n);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		struct stat st;

@@ -53,22 +53,15 @@ static int read_names(const struct local_store *s, const char *name, struct name
 {
 	auto_dir DIR *dir = NULL;
 	struct dirent *e;
-	int fd = sys_openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	int r = sys_fdopendir(sys_openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), &dir);
 
-	if (fd < 0)
-		return fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return -ENOMEM;
-	}
-	while (errno = 0, (e = readdir(dir)) != NULL) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
+	if (r < 0)
+		return r;
+	while ((r = sys_readdir(dir, &e)) > 0) {
 		buf_add(&l->text, e->d_name, strlen(e->d_name) + 1);
 		l->n++;
 	}
-	return errno ? -errno : sort_names(l);
+	return r < 0 ? r : sort_names(l);
 }
 
 static int tell(const struct local_store *s, const char *name, const struct blob_id *id, blob_found_fn *fn, void *arg)

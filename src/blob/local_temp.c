@@ -191,16 +191,10 @@ void local_temp_sweep(const struct local_store *s)
 {
 	auto_dir DIR *dir = NULL;
 	struct dirent *e;
-	int fd = sys_openat(s->dir, ".", O_RDONLY | O_DIRECTORY, 0);
 
-	if (fd < 0)
+	if (sys_fdopendir(sys_openat(s->dir, ".", O_RDONLY | O_DIRECTORY, 0), &dir) < 0)
 		return;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return;
-	}
-	while ((e = readdir(dir)) != NULL)
+	while (sys_readdir(dir, &e) > 0)
 		if (strncmp(e->d_name, LOCAL_TEMP_PREFIX, sizeof LOCAL_TEMP_PREFIX - 1) == 0)
 			sweep_one(s, e->d_name);
 }

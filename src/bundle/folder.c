@@ -25,14 +25,12 @@ static int compare_names(const void *a, const void *b) { return strcmp(*(char *c
 
 static int read_names(int dirfd, struct names *l)
 {
-	auto_close int fd = sys_reopen(dirfd, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	for (struct dirent *e; errno = 0, (e = readdir(dir));) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-			continue;
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir);
+	if (rc < 0)
+		return rc;
+	while ((rc = sys_readdir(dir, &e)) > 0) {
 		if (l->n == l->cap) {
 			size_t cap = l->cap ? 2 * l->cap : 32;
 			char **v = reallocarray(l->v, cap, sizeof *v);
@@ -45,8 +43,8 @@ static int read_names(int dirfd, struct names *l)
 			return -ENOMEM;
 		l->n++;
 	}
-	if (errno)
-		return -errno;
+	if (rc < 0)
+		return rc;
 	if (l->n)
 		qsort(l->v, l->n, sizeof *l->v, compare_names);
 	return 0;

@@ -150,16 +150,16 @@ static int open_database(struct import *k)
 	char path[PATH_MAX];
 	if (k->how->database)
 		return catalog_legacy_open(k->how->database, NULL, &k->legacy, k->f);
-	auto_close int fd = sys_reopen(k->dir, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	for (struct dirent *e; !k->legacy && (e = readdir(dir));)
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(k->dir, O_RDONLY | O_DIRECTORY), &dir);
+	if (rc < 0)
+		return rc;
+	while (!k->legacy && (rc = sys_readdir(dir, &e)) > 0)
 		if (looks_like_database(e->d_name) && snprintf(path, sizeof path, "%s/%s", k->how->dir, e->d_name) < (int)sizeof path &&
 		    catalog_legacy_open(path, NULL, &k->legacy, NULL) == 0)
 			k->database_name = strcpy(k->database_found, e->d_name);
-	return 0;
+	return rc < 0 ? rc : 0;
 }
 
 /* "2025-07-15 18:40:00", also with T, fractions and Z. 0: it is none. */
@@ -578,15 +578,11 @@ static void set_alias(struct import *k, const struct layout_model *model, const 
 static int do_model(struct import *k, const struct layout_model *model, int dirfd)
 {
 	__attribute__((cleanup(listing_release))) struct model_listing l = {0};
-	auto_close int fd = sys_reopen(dirfd, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	int rc = 0;
-	for (struct dirent *e; rc == 0 && (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			rc = list_one(k, model, dirfd, e->d_name, &l);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir);
+	while (rc == 0 && (rc = sys_readdir(dir, &e)) > 0)
+		rc = list_one(k, model, dirfd, e->d_name, &l);
 	if (rc == 0 && l.n_versions)
 		qsort(l.versions, l.n_versions, sizeof *l.versions, compare_versions);
 	for (size_t i = 0; rc == 0 && i < l.n_versions; i++)
@@ -637,15 +633,11 @@ static int do_place(struct import *k, int dirfd, const char *path, const char *n
 
 static int do_scope(struct import *k, int dirfd, const char *path) /* NOLINT(misc-no-recursion): as above */
 {
-	auto_close int fd = sys_reopen(dirfd, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	int rc = 0;
-	for (struct dirent *e; rc == 0 && (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			rc = do_place(k, dirfd, path, e->d_name);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir);
+	while (rc == 0 && (rc = sys_readdir(dir, &e)) > 0)
+		rc = do_place(k, dirfd, path, e->d_name);
 	return rc;
 }
 

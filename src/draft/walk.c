@@ -23,39 +23,27 @@ static int point_at_names(struct listing *l)
 
 static int read_names(struct listing *l)
 {
-	const struct dirent *e;
+	struct dirent *e;
+	int r;
 
 	buf_init(&l->text, SIZE_MAX / 4);
-	for (;;) {
-		errno = 0;
-		e = readdir(l->dir);
-		if (!e)
-			break;
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
+	while ((r = sys_readdir(l->dir, &e)) > 0) {
 		buf_add(&l->text, &e->d_type, 1);
 		buf_add(&l->text, e->d_name, strlen(e->d_name) + 1);
 		l->n++;
 	}
-	if (errno != 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	return l->text.error ? l->text.error : point_at_names(l);
 }
 
 int listing_read(int root, const char *path, struct listing *ret)
 {
 	auto_listing struct listing l = {0};
-	int fd = sys_openat_beneath(root, path, O_RDONLY | O_DIRECTORY, 0), r;
+	int r = sys_fdopendir(sys_openat_beneath(root, path, O_RDONLY | O_DIRECTORY, 0), &l.dir);
 
-	if (fd < 0)
-		return fd;
-	l.dir = fdopendir(fd);
-	if (!l.dir) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	r = read_names(&l);
+	if (r == 0)
+		r = read_names(&l);
 	if (r < 0)
 		return r;
 	*ret = l;

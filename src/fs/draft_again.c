@@ -100,25 +100,17 @@ static int meet(struct walk *w, struct draft_node *dir, const struct dirent *d, 
 static int read_dir(struct walk *w, struct draft_node *node)
 {
 	auto_dirfd struct draft_dir at = DRAFT_DIR_INIT;
-	auto_close int fd = -1;
+	auto_dir DIR *dir = NULL;
+	struct dirent *d;
 	int r = table_dir_once(w->n, node, &at);
 
-	if (r < 0)
-		return r;
-	fd = sys_reopen(at.fd, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	auto_dir DIR *dir = fdopendir(fd);
-	if (!dir)
-		return -errno;
-	int dirfd_again = take_fd(&fd);
-	for (struct dirent *d; r == 0 && (d = readdir(dir));) {
+	if (r == 0)
+		r = sys_fdopendir(sys_reopen(at.fd, O_RDONLY | O_DIRECTORY), &dir);
+	while (r == 0 && (r = sys_readdir(dir, &d)) > 0) {
 		struct draft_node *below = NULL;
 		struct stat st;
 		mode_t type = DTTOIF(d->d_type);
-		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
-			continue;
-		if (d->d_type == DT_UNKNOWN && sys_fstatat(dirfd_again, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		if (d->d_type == DT_UNKNOWN && sys_fstatat(dirfd(dir), d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			type = st.st_mode & S_IFMT;
 		r = meet(w, node, d, type, &below);
 		if (r == 0 && below) {

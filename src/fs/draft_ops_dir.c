@@ -59,19 +59,9 @@ static struct listing *listing_of(const struct fuse_file_info *fi)
 static int open_stream(struct draft_use *u, DIR **ret)
 {
 	auto_dirfd struct draft_dir dir = DRAFT_DIR_INIT;
-	int r = draft_node_dir(u->nodes, u->node, &dir), fd;
+	int r = draft_node_dir(u->nodes, u->node, &dir);
 
-	if (r < 0)
-		return r;
-	fd = sys_reopen(dir.fd, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	*ret = fdopendir(fd);
-	if (*ret)
-		return 0;
-	r = -errno;
-	close(fd);
-	return r;
+	return r < 0 ? r : sys_fdopendir(sys_reopen(dir.fd, O_RDONLY | O_DIRECTORY), ret);
 }
 
 int draft_opendir(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -130,16 +130,14 @@ static bool is_there(int dir, const char *name)
 
 static int is_empty(int dirfd, bool *ret)
 {
-	auto_close int fd = sys_reopen(dirfd, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir);
 	*ret = true;
-	for (struct dirent *e; (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lost+found") != 0)
+	while (rc >= 0 && (rc = sys_readdir(dir, &e)) > 0)
+		if (strcmp(e->d_name, "lost+found") != 0)
 			*ret = false;
-	return 0;
+	return rc;
 }
 
 static int hash_file(int dir, const char *name, char hex[BLOB_HEX_SIZE])

@@ -201,24 +201,24 @@ static int staging_empty(struct registry *r, int64_t version_id)
 		rc = sys_fchmod(top, 0700);
 	if (rc < 0)
 		return rc;
-	auto_close int fd = sys_reopen(top, O_RDONLY | O_DIRECTORY);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	int at = take_fd(&fd);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	rc = sys_fdopendir(sys_reopen(top, O_RDONLY | O_DIRECTORY), &dir);
+	if (rc < 0)
+		return rc;
 	for (unsigned removed = 1; removed > 0;) { /* a directory that changes while it is read may be read in part */
 		removed = 0;
 		rewinddir(dir);
-		for (struct dirent *e; (e = readdir(dir));) {
-			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-				continue;
-			rc = sys_unlinkat(at, e->d_name, 0);
+		while ((rc = sys_readdir(dir, &e)) > 0) {
+			rc = sys_unlinkat(dirfd(dir), e->d_name, 0);
 			if (rc == -EISDIR)
-				rc = sys_remove_tree(at, e->d_name);
+				rc = sys_remove_tree(dirfd(dir), e->d_name);
 			if (rc < 0 && rc != -ENOENT)
 				return rc;
 			removed++;
 		}
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }

@@ -15,17 +15,14 @@ static int discard_write(struct catalog_conn *conn, void *arg) { return catalog_
 
 static int has_names(struct draft *d, bool *ret)
 {
-	auto_close int fd = sys_reopen(draft_root(d), O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	auto_dir DIR *dir = fdopendir(fd);
-	if (!dir)
-		return -errno;
-	take_fd(&fd);
-	*ret = false;
-	for (struct dirent *e; (e = readdir(dir));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			*ret = true;
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_reopen(draft_root(d), O_RDONLY | O_DIRECTORY), &dir);
+	if (rc == 0)
+		rc = sys_readdir(dir, &e);
+	if (rc < 0)
+		return rc;
+	*ret = rc > 0;
 	return 0;
 }
 

@@ -25,15 +25,13 @@ static int64_t age_of(const struct fsck *k, const char *path)
 typedef int name_fn(struct fsck *k, const char *name);
 static int each_name(struct fsck *k, const char *dir, name_fn *fn)
 {
-	auto_close int fd = sys_openat(k->r->dirfd, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	auto_dir DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	int rc = 0;
-	if (!d)
-		return fd == -ENOENT ? 0 : fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	for (struct dirent *e; rc == 0 && (errno = 0, e = readdir(d));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			rc = fn(k, e->d_name);
+	auto_dir DIR *d = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_openat(k->r->dirfd, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), &d);
+	if (rc == -ENOENT)
+		return 0;
+	while (rc == 0 && (rc = sys_readdir(d, &e)) > 0)
+		rc = fn(k, e->d_name);
 	return rc;
 }
 

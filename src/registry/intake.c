@@ -156,20 +156,13 @@ typedef int name_fn(struct intake *in, const char *name, const struct blob_id *i
 
 static int each_name(struct intake *in, name_fn *fn, struct fault *f)
 {
-	auto_close int fd = sys_reopen(in->dir, O_RDONLY | O_DIRECTORY); /* a position of its own */
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return fd < 0 ? fd : -ENOMEM;
-	take_fd(&fd);
-	for (struct dirent *e; (e = readdir(dir));) {
-		struct blob_id id;
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-			continue;
-		int rc = fn(in, e->d_name, blob_id_parse(e->d_name, &id) == 0 ? &id : NULL, f);
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	struct blob_id id;
+	int rc = sys_fdopendir(sys_reopen(in->dir, O_RDONLY | O_DIRECTORY), &dir); /* a position of its own */
+	while (rc >= 0 && (rc = sys_readdir(dir, &e)) > 0)
+		rc = fn(in, e->d_name, blob_id_parse(e->d_name, &id) == 0 ? &id : NULL, f);
+	return rc;
 }
 
 static int put_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
@@ -267,12 +260,11 @@ static void sweep_one(int store_dirfd, int incoming, const char *name, struct bl
 
 void intake_sweep(int store_dirfd, struct blob_store *blobs, struct log *log)
 {
-	auto_close int fd = sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	if (sys_fdopendir(sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), &dir) < 0)
 		return;
-	int incoming = take_fd(&fd);
-	for (struct dirent *e; (e = readdir(dir));)
+	while (sys_readdir(dir, &e) > 0)
 		if (e->d_name[0] != '.')
-			sweep_one(store_dirfd, incoming, e->d_name, blobs, log);
+			sweep_one(store_dirfd, dirfd(dir), e->d_name, blobs, log);
 }

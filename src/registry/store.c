@@ -54,20 +54,16 @@ enum { PLACE_CONFIG = 1, PLACE_OURS = 2, PLACE_OTHER = 4 }; /* what stands in a 
 
 static int look_around(int dirfd, const char *name, unsigned *ret_found)
 {
-	auto_close int fd = sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
-		return fd;
-	auto_dir DIR *dir = fdopendir(fd);
-	if (!dir)
-		return -ENOMEM;
-	take_fd(&fd);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	int rc = sys_fdopendir(sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY, 0), &dir);
+	if (rc < 0)
+		return rc;
 	*ret_found = 0;
-	for (struct dirent *e; (e = readdir(dir));) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "lost+found"))
-			continue;
-		*ret_found |= !strcmp(e->d_name, "config.json") ? PLACE_CONFIG : is_init_name(e->d_name) ? PLACE_OURS : PLACE_OTHER;
-	}
-	return 0;
+	while ((rc = sys_readdir(dir, &e)) > 0)
+		if (strcmp(e->d_name, "lost+found") != 0)
+			*ret_found |= !strcmp(e->d_name, "config.json") ? PLACE_CONFIG : is_init_name(e->d_name) ? PLACE_OURS : PLACE_OTHER;
+	return rc;
 }
 
 /* Nothing but what an init makes, and no blob and no draft in it: an init that died. A store that lost its config.json holds more. */
@@ -83,13 +79,12 @@ static bool is_half_made(int dirfd)
 /* config.json first: without it, what remains after a death in here is a half-made store again. */
 static void init_undo(int dirfd)
 {
-	auto_close int fd = sys_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-	auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	if (sys_fdopendir(sys_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0), &dir) < 0)
 		return;
-	take_fd(&fd);
 	sys_unlinkat(dirfd, "config.json", 0);
-	for (struct dirent *e; (e = readdir(dir));)
+	while (sys_readdir(dir, &e) > 0)
 		if (is_init_name(e->d_name) && sys_unlinkat(dirfd, e->d_name, 0) < 0) /* a directory */
 			sys_remove_tree(dirfd, e->d_name);
 }

@@ -62,13 +62,14 @@ static void make_file(int dir, const char *name, const char *text)
 
 static int count_entries(int dir)
 {
-	auto_dir DIR *d = fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	auto_dir DIR *d = NULL;
 	struct dirent *e;
-	int n = 0;
+	int n = 0, r;
 
-	assert_non_null(d);
-	while ((e = readdir(d)))
-		n += e->d_name[0] != '.' || (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0);
+	assert_int_equal(sys_fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), &d), 0);
+	while ((r = sys_readdir(d, &e)) > 0)
+		n++;
+	assert_int_equal(r, 0);
 	return n;
 }
 
@@ -247,6 +248,22 @@ static void test_results_stay_untouched_on_failure(void **state)
 	assert_int_equal(vfs.f_bsize, 4711);
 	assert_int_equal(sys_statvfs(dir, &vfs), 0);
 	assert_int_not_equal(vfs.f_bsize, 4711);
+}
+
+static void test_a_directory_tells_its_names_without_the_dots(void **state)
+{
+	int dir = dir_of(state);
+	auto_dir DIR *d = NULL;
+	int file;
+
+	make_file(dir, "f", "x");
+	make_file(dir, "...", "x");
+	assert_int_equal(count_entries(dir), 2);
+	assert_int_equal(sys_fdopendir(-EACCES, &d), -EACCES);
+	file = sys_openat(dir, "f", O_RDONLY, 0);
+	assert_int_equal(sys_fdopendir(file, &d), -ENOTDIR);
+	assert_null(d);
+	assert_int_equal(fcntl(file, F_GETFD), -1); /* closed */
 }
 
 static void test_removing_a_tree_follows_no_link_and_missing_is_success(void **state)
@@ -542,6 +559,7 @@ int main(void)
 		T(test_a_link_target_is_whole_or_refused),
 		T(test_only_regular_files_are_made_as_nodes),
 		T(test_results_stay_untouched_on_failure),
+		T(test_a_directory_tells_its_names_without_the_dots),
 		T(test_removing_a_tree_follows_no_link_and_missing_is_success),
 		T(test_a_tree_may_be_deeper_than_there_are_descriptors),
 		T(test_an_ordinary_user_removes_directories_made_read_only),

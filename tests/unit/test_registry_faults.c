@@ -102,6 +102,19 @@ static void test_opening_works_or_says_why(void **state)
 	commit_ok(a.x, v.id);
 }
 
+static void test_a_draft_whose_directory_cannot_be_read_is_not_taken_for_an_empty_one(void **state)
+{
+	struct fixture *x = *state;
+	struct fault f = FAULT_INIT;
+	struct catalog_version v = mint(x, make_path(x, "product/P001_all/mlstm"), "next");
+	put(x, v.id, "model.pth", "weights");
+	sys_fault_arm("readdir", 1, EIO, false);
+	assert_int_equal(registry_discard(x->r, &x->me, v.id, REGISTRY_DISCARD_EMPTY_ONLY, &f), -EIO);
+	sys_fault_arm(NULL, 0, 0, false);
+	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
+	commit_ok(x, v.id);
+}
+
 static int attempt_mint(struct attempt *a)
 {
 	struct catalog_version v;
@@ -267,6 +280,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_init_is_whole_or_leaves_nothing),
 		T(test_opening_works_or_says_why),
+		T(test_a_draft_whose_directory_cannot_be_read_is_not_taken_for_an_empty_one),
 		T(test_a_mint_that_fails_takes_no_number_and_leaves_no_directory),
 		T(test_a_commit_that_fails_leaves_the_draft_and_the_next_one_works),
 		T(test_a_commit_whose_blobs_vanish_again_and_again_is_refused_and_loses_nothing),
