@@ -2,8 +2,6 @@
 #include "keep.h"
 #include "report.h"
 
-#include <stdio.h>
-
 static int run(const struct command *self, int argc, char **argv)
 {
 	bool force = false;
@@ -19,22 +17,7 @@ static int run(const struct command *self, int argc, char **argv)
 	if (source_find(a.v[0], &a.o, true, NULL, &s, &t, &f) < 0 || pick_draft(s, a.v[0], t.name, false, &ref, &f) < 0 ||
 	    source_discard(s, &ref, force, &f) < 0)
 		return cmd_fail(self, &f);
-	if (a.o.json) {
-		auto_buf struct buf b = BUF_INIT(1 << 20);
-		struct json_out j;
-		json_init(&j, &b, 2);
-		json_object_begin(&j);
-		json_field_string(&j, "model", ref.model);
-		json_field_number(&j, "version", ref.number);
-		json_field_int(&j, "number", ref.number);
-		json_field_string(&j, "state", catalog_state_name(CATALOG_DISCARDED));
-		json_object_end(&j);
-		return cmd_put_json(self, &b);
-	}
-	printf("v%u of ", ref.number);
-	text_print(ref.model);
-	printf(" discarded; the number is not used again\n");
-	return cmd_done(self);
+	return cmd_tell_end(self, &a.o, &ref, CATALOG_DISCARDED, "discarded; the number is not used again");
 }
 
 const struct command cmd_discard = {

@@ -1,5 +1,6 @@
 /* Discard and retire, where a drive serves the store or where none does; and amounts as people write them. */
 #include "keep.h"
+#include "report.h"
 
 #include <errno.h>
 #include <mintfs/cleanup.h>
@@ -99,6 +100,28 @@ int source_retire(struct source *s, const struct source_ref *ref, bool force, co
 	if (rc == -ENOENT)
 		rc = registry_retire(s->r, &s->me, ref->version_id, &how, f);
 	return rc < 0 ? fault_default(f, -rc, "%s is not retired: %s", label, strerror(-rc)) : 0;
+}
+
+/* ---- what both answer ---- */
+
+int cmd_tell_end(const struct command *self, const struct cmd_options *o, const struct source_ref *ref, enum catalog_state now, const char *words)
+{
+	if (o->json) {
+		auto_buf struct buf b = BUF_INIT(1 << 20);
+		struct json_out j;
+		json_init(&j, &b, 2);
+		json_object_begin(&j);
+		json_field_string(&j, "model", ref->model);
+		json_field_number(&j, "version", ref->number);
+		json_field_int(&j, "number", ref->number);
+		json_field_string(&j, "state", catalog_state_name(now));
+		json_object_end(&j);
+		return cmd_put_json(self, &b);
+	}
+	printf("v%u of ", ref->number);
+	text_print(ref->model);
+	printf(" %s\n", words);
+	return cmd_done(self);
 }
 
 void json_stream(struct buf *b)

@@ -8,6 +8,9 @@
 int source_discard(struct source *s, const struct source_ref *ref, bool force, struct fault *f);
 int source_retire(struct source *s, const struct source_ref *ref, bool force, const char *message, struct fault *f);
 
+/* What discard and retire answer, as their exit code: "v3 of product/P001_all/mlstm WORDS", or its state now as JSON. */
+int cmd_tell_end(const struct command *self, const struct cmd_options *o, const struct source_ref *ref, enum catalog_state now, const char *words);
+
 /* Writes out what a long list has gathered in b, from time to time, so that it does not stay in memory. */
 void json_stream(struct buf *b);
 

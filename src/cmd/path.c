@@ -87,7 +87,8 @@ static int resolve(struct source *s, const struct source_ref *ref, struct resolv
 
 static void json_hash(struct json_out *j, const char *key, const char *hex) { json_field_string(j, key, hex[0] ? hex : NULL); }
 
-static int put_resolved(const struct command *self, const struct source_ref *ref, const struct resolved *x)
+/* x: NULL where only the path was asked for. */
+static int put_json(const struct command *self, const struct source_ref *ref, const char *path, const struct resolved *x)
 {
 	auto_buf struct buf b = BUF_INIT(1 << 20);
 	struct json_out j;
@@ -95,10 +96,13 @@ static int put_resolved(const struct command *self, const struct source_ref *ref
 	json_object_begin(&j);
 	json_field_string(&j, "model", ref->model);
 	json_field_number(&j, "version", ref->number);
-	json_field_string(&j, "state", catalog_state_name(ref->state));
-	json_field_string(&j, "path", x->path);
-	json_hash(&j, "digest", x->digest);
-	json_hash(&j, "sha256", x->sha256);
+	if (x)
+		json_field_string(&j, "state", catalog_state_name(ref->state));
+	json_field_string(&j, "path", path);
+	if (x) {
+		json_hash(&j, "digest", x->digest);
+		json_hash(&j, "sha256", x->sha256);
+	}
 	json_object_end(&j);
 	return cmd_put_json(self, &b);
 }
@@ -112,7 +116,7 @@ static int run_resolve(const struct command *self, struct source *s, const struc
 	if (resolve(s, ref, &x, &f) < 0)
 		return cmd_fail(self, &f);
 	if (json)
-		return put_resolved(self, ref, &x);
+		return put_json(self, ref, x.path, &x);
 	puts(x.path);
 	return cmd_done(self);
 }
@@ -137,17 +141,8 @@ static int run(const struct command *self, int argc, char **argv)
 		return run_resolve(self, s, &ref, a.o.json);
 	if (find_path(s, &ref, relative, path, &f) < 0)
 		return cmd_fail(self, &f);
-	if (a.o.json) {
-		auto_buf struct buf b = BUF_INIT(1 << 20);
-		struct json_out j;
-		json_init(&j, &b, 2);
-		json_object_begin(&j);
-		json_field_string(&j, "model", ref.model);
-		json_field_number(&j, "version", ref.number);
-		json_field_string(&j, "path", path);
-		json_object_end(&j);
-		return cmd_put_json(self, &b);
-	}
+	if (a.o.json)
+		return put_json(self, &ref, path, NULL);
 	puts(path); /* for $(…): the bytes as they are */
 	return cmd_done(self);
 }

@@ -2,28 +2,6 @@
 #include "keep.h"
 #include "report.h"
 
-#include <stdio.h>
-
-static int tell(const struct command *self, const struct cmd_options *o, const struct source_ref *ref, bool was)
-{
-	if (o->json) {
-		auto_buf struct buf b = BUF_INIT(1 << 20);
-		struct json_out j;
-		json_init(&j, &b, 2);
-		json_object_begin(&j);
-		json_field_string(&j, "model", ref->model);
-		json_field_number(&j, "version", ref->number);
-		json_field_int(&j, "number", ref->number);
-		json_field_string(&j, "state", catalog_state_name(CATALOG_RETIRED));
-		json_object_end(&j);
-		return cmd_put_json(self, &b);
-	}
-	printf("v%u of ", ref->number);
-	text_print(ref->model);
-	printf(was ? " is retired already\n" : " retired; the number is not used again, from an hour on 'mintfs gc' frees what only it held\n");
-	return cmd_done(self);
-}
-
 static int run(const struct command *self, int argc, char **argv)
 {
 	bool force = false;
@@ -43,7 +21,8 @@ static int run(const struct command *self, int argc, char **argv)
 	bool was = ref.state == CATALOG_RETIRED;
 	if (!was && source_retire(s, &ref, force, message, &f) < 0)
 		return cmd_fail(self, &f);
-	return tell(self, &a.o, &ref, was);
+	return cmd_tell_end(self, &a.o, &ref, CATALOG_RETIRED,
+		was ? "is retired already" : "retired; the number is not used again, from an hour on 'mintfs gc' frees what only it held");
 }
 
 const struct command cmd_retire = {

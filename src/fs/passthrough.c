@@ -164,22 +164,31 @@ static int open_route(struct fs *fs, fuse_req_t req, int fd)
 	return 0;
 }
 
+/* The route of an inode; one just made has no opens yet. NULL: no memory. Under the lock. */
+static struct route *route_of(struct passthrough *p, fuse_ino_t ino)
+{
+	struct route *route = map64_get(p->routes, ino);
+
+	if (route)
+		return route;
+	route = calloc(1, sizeof *route);
+	if (route && map64_put(p->routes, ino, route) < 0) {
+		free(route);
+		return NULL;
+	}
+	return route;
+}
+
 int passthrough_begin(struct fs *fs, fuse_req_t req, fuse_ino_t ino, int fd, int *ret_backing_id)
 {
 	struct passthrough *p = &fs->passthrough;
 	SCOPED_LOCK(&p->lock);
-	struct route *route = map64_get(p->routes, ino);
+	struct route *route = route_of(p, ino);
 
-	if (!route) {
-		route = calloc(1, sizeof *route);
-		int r = route ? map64_put(p->routes, ino, route) : -ENOMEM;
-		if (r < 0) {
-			free(route);
-			return r;
-		}
+	if (!route)
+		return -ENOMEM;
+	if (route->opens++ == 0)
 		route->backing_id = open_route(fs, req, fd);
-	}
-	route->opens++;
 	*ret_backing_id = route->backing_id;
 	return 0;
 }
@@ -204,18 +213,12 @@ int passthrough_again(struct fs *fs, fuse_ino_t ino, int backing_id)
 {
 	struct passthrough *p = &fs->passthrough;
 	SCOPED_LOCK(&p->lock);
-	struct route *route = map64_get(p->routes, ino);
+	struct route *route = route_of(p, ino);
 
-	if (!route) {
-		route = calloc(1, sizeof *route);
-		int r = route ? map64_put(p->routes, ino, route) : -ENOMEM;
-		if (r < 0) {
-			free(route);
-			return r;
-		}
+	if (!route)
+		return -ENOMEM;
+	if (route->opens++ == 0)
 		route->backing_id = backing_id;
-	}
-	route->opens++;
 	return 0;
 }
 

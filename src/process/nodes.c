@@ -132,11 +132,8 @@ static int node_ended(struct task *t, void *arg)
 	struct execution *x = arg;
 	struct step *s = t->owner;
 	char why[FAULT_TEXT_MAX];
-	s->c.exit_status = t->start_error ? -1 : t->status;
-	int rc = plan_set_text(&s->c.output, t->output.len ? buf_text(&t->output) : NULL);
-	task_words(t, why, sizeof why);
-	bool failed = t->start_error || t->timed_out || t->status != 0;
-	task_free(t);
+	bool failed;
+	int rc = execution_ended(s, t, &failed, why);
 	if (rc < 0)
 		return rc;
 	return failed ? execution_fail(x, s, why) : take_result(x, s);

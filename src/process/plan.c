@@ -250,6 +250,16 @@ int execution_fail(struct execution *x, struct step *s, const char *why)
 	return rc == 0 ? plan_record(x->pl, s) : rc;
 }
 
+int execution_ended(struct step *s, struct task *t, bool *ret_failed, char why[FAULT_TEXT_MAX])
+{
+	s->c.exit_status = t->start_error ? -1 : t->status;
+	int rc = plan_set_text(&s->c.output, t->output.len ? buf_text(&t->output) : NULL);
+	task_words(t, why, FAULT_TEXT_MAX);
+	*ret_failed = t->start_error || t->timed_out || t->status != 0;
+	task_free(t);
+	return rc;
+}
+
 int execution_run(struct execution *x, const struct task_source *source)
 {
 	int rc = tasks_run(source, x->pl->o->jobs);

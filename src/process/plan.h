@@ -65,6 +65,8 @@ struct execution {
 	int error; /* of ours, no step's: stops everything */
 };
 int execution_fail(struct execution *x, struct step *s, const char *why); /* the step failed: on record; plan's fault names the first */
+/* Its task has ended: takes what is recorded of it over into s and frees it. *ret_failed: the command did not end well, why in words. -errno: of ours. */
+int execution_ended(struct step *s, struct task *t, bool *ret_failed, char why[FAULT_TEXT_MAX]);
 int execution_run(struct execution *x, const struct task_source *source); /* -EINVAL: a step failed */
 
 /* Makes a task of a command, in a scratch directory of its own. values: by placeholder, NULL where it has none. */

@@ -230,11 +230,8 @@ static int training_ended(struct task *t, void *arg)
 	struct step *s = t->owner;
 	struct catalog_version draft;
 	char why[FAULT_TEXT_MAX];
-	s->c.exit_status = t->start_error ? -1 : t->status;
-	int rc = plan_set_text(&s->c.output, t->output.len ? buf_text(&t->output) : NULL);
-	task_words(t, why, sizeof why);
-	bool failed = t->start_error || t->timed_out || t->status != 0;
-	task_free(t);
+	bool failed;
+	int rc = execution_ended(s, t, &failed, why);
 	if (rc == 0)
 		rc = draft_of(x->pl, s, &draft);
 	if (rc == 0 && !failed)

@@ -1,4 +1,5 @@
 """A process that serves a drive and hangs is replaced; one that has much to do, or waits for a slow disk, is not."""
+import contextlib
 import os
 import signal
 import threading
@@ -140,21 +141,20 @@ def slow(house, watched):
     return drive, disk.server
 
 
-def ask_for_all(house, drive):
-    """One of each: a thread that reads requests waits for the disk, and the pools."""
+@contextlib.contextmanager
+def stopped(house, drive, server):
+    """While the disk stands still one of each waits for it: a thread that reads requests, and the pools. When it goes on, all get what they asked for."""
     v, w = drive.mint(), drive.mint("product/P002_all/mlstm")
     t = house.worker()
     t.do("f = open(p, 'wb')\nf.write(b'weights')\nf.flush()", p=v / "model.pth")
     write(w / "model.pth", b"w")
-    return v, w, t
-
-
-def begin_all(house, drive, v, w, t):
-    t.begin("os.fsync(f.fileno())")
-    return [t, *(house.start(script) for script in (f"chmod a-w {w}", f"mkdir -p {drive.at}/product/P003_all/mlstm/latest"))]
-
-
-def all_done(t, shells, w):
+    server.send_signal(signal.SIGSTOP)
+    try:
+        t.begin("os.fsync(f.fileno())")
+        shells = [house.start(script) for script in (f"chmod a-w {w}", f"mkdir -p {drive.at}/product/P003_all/mlstm/latest")]
+        yield v, t
+    finally:
+        server.send_signal(signal.SIGCONT)
     assert t.end() is None
     for s in shells:
         assert s.wait(30) == 0
@@ -163,28 +163,16 @@ def all_done(t, shells, w):
 
 def test_a_disk_that_does_not_answer_for_a_while_is_no_hang(house, slow):
     drive, server = slow
-    v, w, t = ask_for_all(house, drive)
-    server.send_signal(signal.SIGSTOP)
-    try:
-        _, *shells = begin_all(house, drive, v, w, t)
+    with stopped(house, drive, server):
         time.sleep(4 * LIMIT)  # no condition: nothing shall happen
-    finally:
-        server.send_signal(signal.SIGCONT)
-    all_done(t, shells, w)
     assert restarts(drive) == 0
 
 
 def test_a_worker_that_waits_for_a_dead_disk_is_no_reason_to_cut_the_drive_off(house, slow):
     drive, server = slow
-    v, w, t = ask_for_all(house, drive)
-    server.send_signal(signal.SIGSTOP)
-    try:
-        _, *shells = begin_all(house, drive, v, w, t)
+    with stopped(house, drive, server) as (v, t):
         wait_until(lambda: "the disk of the store does not answer" in drive.log_text(), limit=3 * PATIENCE * LIMIT, what="a word in the log")
         time.sleep(LIMIT)  # no condition: nothing shall happen
-    finally:
-        server.send_signal(signal.SIGCONT)
-    all_done(t, shells, w)
     assert restarts(drive) >= 1 and "cut off" not in drive.log_text()
     t.do("f.close()")
     commit(v)

@@ -64,14 +64,6 @@ static int add(struct family *f, int parent, char how)
 	}
 	return me;
 }
-static int child_of(struct family *f, int parent) { return add(f, parent, 'f'); }
-
-static void ends(struct family *f, int who, unsigned char status)
-{
-	unsigned char c[2] = {'x', status};
-	assert_int_equal(write(f->command[who][1], c, 2), 2);
-}
-
 static void family_end(struct family *f)
 {
 	for (int i = 0; i < FAMILY; i++)
@@ -83,30 +75,63 @@ static void family_end(struct family *f)
 		;
 }
 
-static struct registry_actor as(struct family *f, int who) { return (struct registry_actor){f->pid[who], getuid(), getgid()}; }
+/* What each test begins with: a store, two models, and a family of nobody yet. */
+struct scene { struct fixture *x; struct family f; int64_t model, other; };
 
-static struct catalog_version mints(struct fixture *x, struct family *f, int who, int64_t model)
+static int scene_setup(void **state)
 {
-	struct registry_actor a = as(f, who);
+	struct scene *s = calloc(1, sizeof *s);
+	void *x;
+	assert_int_equal(setup(&x), 0);
+	s->x = x;
+	s->model = make_path(s->x, "product/P001_all/mlstm");
+	s->other = make_path(s->x, "product/P002_all/mlstm");
+	family_begin(&s->f);
+	*state = s;
+	return 0;
+}
+
+static int scene_teardown(void **state)
+{
+	struct scene *s = *state;
+	void *x = s->x;
+	family_end(&s->f);
+	free(s);
+	return teardown(&x);
+}
+
+static int child_of(struct scene *s, int parent) { return add(&s->f, parent, 'f'); }
+
+static void ends(struct scene *s, int who, unsigned char status)
+{
+	unsigned char c[2] = {'x', status};
+	assert_int_equal(write(s->f.command[who][1], c, 2), 2);
+}
+
+static struct registry_actor as(const struct scene *s, int who) { return (struct registry_actor){s->f.pid[who], getuid(), getgid()}; }
+
+static struct catalog_version mints(struct scene *s, int who)
+{
+	struct registry_actor a = as(s, who);
 	struct catalog_version v;
 	struct fault why = FAULT_INIT;
-	if (registry_mint(x->r, &a, model, "latest", 0755, &v, &why) != 0)
+	if (registry_mint(s->x->r, &a, s->model, "latest", 0755, &v, &why) != 0)
 		fail_msg("%s", why.text);
 	return v;
 }
 
-static void writes(struct fixture *x, struct family *f, int who, int64_t version, const char *name)
+static void writes(struct scene *s, int who, int64_t version, const char *name)
 {
-	struct registry_actor a = as(f, who);
-	registry_draft_joined(x->r, version, &a);
-	put(x, version, name, "weights");
+	struct registry_actor a = as(s, who);
+	registry_draft_joined(s->x->r, version, &a);
+	put(s->x, version, name, "weights");
 }
 
-static uint32_t latest_of(struct fixture *x, struct family *f, int who, int64_t model)
+static uint32_t latest_of(struct scene *s, int who)
 {
-	struct registry_actor a = as(f, who);
+	struct registry_actor a = as(s, who);
 	uint32_t n;
-	return registry_latest(x->r, model, &a, &n) == 0 ? n : 0;
+	return registry_latest(s->x->r, s->model, &a, &n) == 0 ? n : 0;
 }
 
 static bool is_gone(pid_t pid)
@@ -116,13 +141,14 @@ static bool is_gone(pid_t pid)
 }
 
 /* What is known of a process that ended has been dealt with when a later one, watched by the same thread, has been. */
-static void wait_until_noticed(struct fixture *x, int64_t model)
+static void wait_until_noticed(struct scene *s)
 {
+	struct fixture *x = s->x;
 	int hold;
 	pid_t pid = child_that_waits(&hold);
 	struct registry_actor a = {pid, getuid(), getgid()};
 	struct catalog_version v;
-	assert_int_equal(registry_mint(x->r, &a, model, "next", 0755, &v, NULL), 0);
+	assert_int_equal(registry_mint(x->r, &a, s->other, "next", 0755, &v, NULL), 0);
 	let_end(pid, hold, 1); /* failed and empty: discarded */
 	WAIT_FOR(get(x, v.id).state == CATALOG_DISCARDED);
 	registry_settle(x->r);
@@ -136,72 +162,62 @@ static void wait_until_noticed(struct fixture *x, int64_t model)
 
 static void test_after_mkdir_the_shell_holds_the_draft_and_its_commands_find_it(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int shell = child_of(&f, -1), mkdir_ = child_of(&f, shell), stranger = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, mkdir_, model);
-	ends(&f, mkdir_, 0);
-	WAIT_FOR(is_gone(f.pid[mkdir_]));
-	wait_until_noticed(x, other);
-	int cp = child_of(&f, shell);
-	assert_int_equal(latest_of(x, &f, cp, model), v.number);
-	assert_int_equal(latest_of(x, &f, shell, model), v.number);
-	assert_int_equal(latest_of(x, &f, stranger, model), 0);
-	writes(x, &f, cp, v.id, "model.pth");
-	ends(&f, cp, 0);
-	WAIT_FOR(is_gone(f.pid[cp]));
-	wait_until_noticed(x, other);
+	int shell = child_of(s, -1), mkdir_ = child_of(s, shell), stranger = child_of(s, -1);
+	struct catalog_version v = mints(s, mkdir_);
+	ends(s, mkdir_, 0);
+	WAIT_FOR(is_gone(s->f.pid[mkdir_]));
+	wait_until_noticed(s);
+	int cp = child_of(s, shell);
+	assert_int_equal(latest_of(s, cp), v.number);
+	assert_int_equal(latest_of(s, shell), v.number);
+	assert_int_equal(latest_of(s, stranger), 0);
+	writes(s, cp, v.id, "model.pth");
+	ends(s, cp, 0);
+	WAIT_FOR(is_gone(s->f.pid[cp]));
+	wait_until_noticed(s);
 	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT); /* the shell may go on */
-	ends(&f, shell, 0);
+	ends(s, shell, 0);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 static void test_a_shell_that_mints_three_times_gets_three_versions(void **state)
 {
-	struct fixture *x = *state;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int shell = child_of(&f, -1);
+	struct scene *s = *state;
+	int shell = child_of(s, -1);
 	for (uint32_t i = 1; i <= 3; i++) {
-		int mkdir_ = child_of(&f, shell);
-		assert_int_equal(mints(x, &f, mkdir_, model).number, i);
-		ends(&f, mkdir_, 0);
-		WAIT_FOR(is_gone(f.pid[mkdir_]));
-		assert_int_equal(latest_of(x, &f, shell, model), i);
+		int mkdir_ = child_of(s, shell);
+		assert_int_equal(mints(s, mkdir_).number, i);
+		ends(s, mkdir_, 0);
+		WAIT_FOR(is_gone(s->f.pid[mkdir_]));
+		assert_int_equal(latest_of(s, shell), i);
 	}
-	family_end(&f);
 }
 
 /* Ends are not always told in their order; a minter that outlives its script gives the same. */
-static void script_ends_before_its_mkdir(struct fixture *x, unsigned char status, int64_t model, int64_t other, struct catalog_version *ret)
+static void script_ends_before_its_mkdir(struct scene *s, unsigned char status, struct catalog_version *ret)
 {
-	struct family f;
-	family_begin(&f);
-	int script = child_of(&f, -1), mkdir_ = child_of(&f, script);
-	*ret = mints(x, &f, mkdir_, model);
-	writes(x, &f, script, ret->id, "model.pth");
-	ends(&f, script, status);
-	WAIT_FOR(is_gone(f.pid[script]));
-	wait_until_noticed(x, other);
-	assert_int_equal(get(x, ret->id).state, CATALOG_DRAFT);
-	ends(&f, mkdir_, 0);
-	family_end(&f);
+	int script = child_of(s, -1), mkdir_ = child_of(s, script);
+	*ret = mints(s, mkdir_);
+	writes(s, script, ret->id, "model.pth");
+	ends(s, script, status);
+	WAIT_FOR(is_gone(s->f.pid[script]));
+	wait_until_noticed(s);
+	assert_int_equal(get(s->x, ret->id).state, CATALOG_DRAFT);
+	ends(s, mkdir_, 0);
 }
 
 static void test_a_script_that_ended_before_its_mkdir_still_ends_the_run(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
 	struct catalog_version good, bad;
-	script_ends_before_its_mkdir(x, 0, model, other, &good);
+	script_ends_before_its_mkdir(s, 0, &good);
 	WAIT_FOR(get(x, good.id).state == CATALOG_COMMITTED);
-	script_ends_before_its_mkdir(x, 4, model, other, &bad);
+	script_ends_before_its_mkdir(s, 4, &bad);
 	char *reason = NULL;
 	WAIT_FOR((reason = reason_of(x, bad.id)) != NULL);
 	assert_string_equal(reason, "failed: exit 4");
@@ -211,114 +227,99 @@ static void test_a_script_that_ended_before_its_mkdir_still_ends_the_run(void **
 
 static void test_what_a_scripts_command_returns_is_the_scripts_business(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int script = child_of(&f, -1), mkdir_ = child_of(&f, script), python = child_of(&f, script);
-	struct catalog_version v = mints(x, &f, mkdir_, model);
-	ends(&f, mkdir_, 0);
-	WAIT_FOR(is_gone(f.pid[mkdir_]));
-	wait_until_noticed(x, other);
-	writes(x, &f, python, v.id, "model.pth");
-	ends(&f, python, 3);
-	WAIT_FOR(is_gone(f.pid[python]));
-	wait_until_noticed(x, other);
-	ends(&f, script, 0);
+	int script = child_of(s, -1), mkdir_ = child_of(s, script), python = child_of(s, script);
+	struct catalog_version v = mints(s, mkdir_);
+	ends(s, mkdir_, 0);
+	WAIT_FOR(is_gone(s->f.pid[mkdir_]));
+	wait_until_noticed(s);
+	writes(s, python, v.id, "model.pth");
+	ends(s, python, 3);
+	WAIT_FOR(is_gone(s->f.pid[python]));
+	wait_until_noticed(s);
+	ends(s, script, 0);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 static void test_a_run_is_over_when_the_last_process_that_wrote_has_ended(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int trainer = child_of(&f, -1), worker = child_of(&f, trainer);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
-	writes(x, &f, worker, v.id, "log.txt");
-	ends(&f, trainer, 0);
-	WAIT_FOR(is_gone(f.pid[trainer]));
-	wait_until_noticed(x, other);
+	int trainer = child_of(s, -1), worker = child_of(s, trainer);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
+	writes(s, worker, v.id, "log.txt");
+	ends(s, trainer, 0);
+	WAIT_FOR(is_gone(s->f.pid[trainer]));
+	wait_until_noticed(s);
 	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
-	ends(&f, worker, 5); /* nobody above it lives: its status counts */
+	ends(s, worker, 5); /* nobody above it lives: its status counts */
 	char *reason = NULL;
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	assert_string_equal(reason, "failed: exit 5");
 	free(reason);
-	family_end(&f);
 }
 
 static void test_a_killed_run_says_so_as_a_shell_would(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
-	kill(f.pid[trainer], SIGKILL);
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
+	kill(s->f.pid[trainer], SIGKILL);
 	char *reason = NULL;
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	assert_string_equal(reason, "failed: exit 137");
 	free(reason);
-	family_end(&f);
 }
 
 static void test_a_failed_draft_is_taken_up_again_by_its_shell(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int shell = child_of(&f, -1), first = child_of(&f, shell), second = child_of(&f, shell);
-	struct catalog_version v = mints(x, &f, first, model);
-	writes(x, &f, first, v.id, "model.pth");
-	ends(&f, first, 1);
+	int shell = child_of(s, -1), first = child_of(s, shell), second = child_of(s, shell);
+	struct catalog_version v = mints(s, first);
+	writes(s, first, v.id, "model.pth");
+	ends(s, first, 1);
 	char *reason = NULL;
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	free(reason);
-	assert_int_equal(latest_of(x, &f, second, model), v.number);
-	writes(x, &f, second, v.id, "model.pth");
+	assert_int_equal(latest_of(s, second), v.number);
+	writes(s, second, v.id, "model.pth");
 	assert_null(reason_of(x, v.id));
-	ends(&f, second, 0);
-	WAIT_FOR(is_gone(f.pid[second]));
-	ends(&f, shell, 0);
+	ends(s, second, 0);
+	WAIT_FOR(is_gone(s->f.pid[second]));
+	ends(s, shell, 0);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 static void test_an_open_file_holds_the_end_of_a_run_up(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
-	struct family f;
 	struct draft *d;
 	struct stat st;
 	bool writable;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	assert_int_equal(fstatat(draft_root(d), "model.pth", &st, 0), 0);
 	assert_int_equal(draft_file_opened(d, st.st_ino, true, "model.pth"), 0);
-	ends(&f, trainer, 0);
-	WAIT_FOR(is_gone(f.pid[trainer]));
-	wait_until_noticed(x, other);
+	ends(s, trainer, 0);
+	WAIT_FOR(is_gone(s->f.pid[trainer]));
+	wait_until_noticed(s);
 	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
 	draft_file_closed(d, st.st_ino, true, -1);
 	draft_put(d);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 struct gate { pthread_mutex_t mutex; };
@@ -339,22 +340,20 @@ static bool is_settling(struct fixture *x, int64_t version)
 
 static void test_a_file_opened_between_the_end_of_a_run_and_its_judgement_holds_it_up(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
 	struct gate gate = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-	struct family f;
 	struct draft *d;
 	bool writable;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	pthread_mutex_lock(&gate.mutex);
 	for (int i = 0; i < 16; i++) /* more than there are threads for jobs */
 		assert_int_equal(workq_submit(x->r->jobs, pass_gate, &gate), 0);
-	ends(&f, trainer, 0);
+	ends(s, trainer, 0);
 	WAIT_FOR(is_settling(x, v.id));
 	assert_int_equal(draft_file_opened(d, 1, false, "model.pth"), 0); /* somebody reads */
 	pthread_mutex_unlock(&gate.mutex);
@@ -363,27 +362,24 @@ static void test_a_file_opened_between_the_end_of_a_run_and_its_judgement_holds_
 	draft_file_closed(d, 1, false, -1);
 	draft_put(d);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 /* The kernel drops a mapping's file with the process; but somebody else's writable descriptor, behind the drive's back, does not go with the run. */
 static void test_a_commit_that_met_a_busy_file_is_tried_again_at_the_next_close(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
 	struct draft *d;
 	bool writable;
 	char *reason = NULL;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	int fd = openat(draft_root(d), "model.pth", O_WRONLY);
 	assert_true(fd >= 0);
-	ends(&f, trainer, 0);
+	ends(s, trainer, 0);
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	assert_non_null(strstr(reason, "model.pth"));
 	free(reason);
@@ -396,29 +392,25 @@ static void test_a_commit_that_met_a_busy_file_is_tried_again_at_the_next_close(
 	draft_file_closed(d, 1, false, -1);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
 	draft_put(d);
-	family_end(&f);
 }
 
 static void test_a_draft_of_empty_directories_is_discarded_at_the_end(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
 	struct draft *d;
 	bool writable;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	struct registry_actor a = as(&f, trainer);
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	struct registry_actor a = as(s, trainer);
 	registry_draft_joined(x->r, v.id, &a);
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	assert_int_equal(mkdirat(draft_root(d), "checkpoints", 0755), 0);
 	draft_put(d);
-	ends(&f, trainer, 0);
+	ends(s, trainer, 0);
 	WAIT_FOR(get(x, v.id).state == CATALOG_DISCARDED);
 	WAIT_FOR(!exists(x, "drafts/%lld", v.id));
-	family_end(&f);
 }
 
 /* ---- run ids ---- */
@@ -441,8 +433,8 @@ static pid_t sleeper(const char *run)
 
 static void test_processes_with_one_run_id_share_one_draft(void **state)
 {
-	struct fixture *x = *state;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	pid_t pid[3] = {sleeper("alpha"), sleeper("alpha"), sleeper("beta")};
 	struct registry_actor a[3];
 	struct catalog_version v[3];
@@ -450,13 +442,13 @@ static void test_processes_with_one_run_id_share_one_draft(void **state)
 	uint32_t n;
 	for (int i = 0; i < 3; i++)
 		a[i] = (struct registry_actor){pid[i], getuid(), getgid()};
-	assert_int_equal(registry_mint(x->r, &a[0], model, "latest", 0755, &v[0], &f), 0);
-	assert_int_equal(registry_mint(x->r, &a[1], model, "latest", 0755, &v[1], &f), -EEXIST);
+	assert_int_equal(registry_mint(x->r, &a[0], s->model, "latest", 0755, &v[0], &f), 0);
+	assert_int_equal(registry_mint(x->r, &a[1], s->model, "latest", 0755, &v[1], &f), -EEXIST);
 	assert_int_equal(f.verdict, VERDICT_EXISTS);
-	assert_int_equal(registry_latest(x->r, model, &a[1], &n), 0);
+	assert_int_equal(registry_latest(x->r, s->model, &a[1], &n), 0);
 	assert_int_equal(n, 1);
-	assert_int_equal(registry_latest(x->r, model, &a[2], &n), -ENOENT);
-	assert_int_equal(registry_mint(x->r, &a[2], model, "latest", 0755, &v[2], &f), 0);
+	assert_int_equal(registry_latest(x->r, s->model, &a[2], &n), -ENOENT);
+	assert_int_equal(registry_mint(x->r, &a[2], s->model, "latest", 0755, &v[2], &f), 0);
 	assert_int_equal(v[2].number, 2);
 	for (int i = 0; i < 3; i++) {
 		kill(pid[i], SIGKILL);
@@ -479,11 +471,12 @@ static void *mint_in_a_thread(void *arg)
 
 static void test_all_ranks_of_a_run_that_mint_at_once_get_one_version(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	pid_t pid = sleeper("ranks");
 	pthread_barrier_t start;
 	pthread_t threads[8];
-	struct race r = {.x = x, .model = make_path(x, "product/P001_all/mlstm"), .who = {pid, getuid(), getgid()}, .start = &start};
+	struct race r = {.x = x, .model = s->model, .who = {pid, getuid(), getgid()}, .start = &start};
 	pthread_barrier_init(&start, NULL, ARRAY_SIZE(threads));
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, mint_in_a_thread, &r), 0);
@@ -501,30 +494,27 @@ static void test_all_ranks_of_a_run_that_mint_at_once_get_one_version(void **sta
 static void test_a_service_above_two_sessions_holds_the_drafts_of_neither(void **state)
 {
 	/* service (leads a session, child of init) → session shell (leads its own) → mkdir */
+	struct scene *s = *state;
 	struct caller c = {.self = {.pid = getpid()}, .n_ancestors = 2};
-	struct family f;
-	(void)state;
-	family_begin(&f);
-	int service = child_of(&f, -1), shell;
+	int service = child_of(s, -1), shell;
 	pid_t leader = fork();
 	if (leader == 0) {
 		setsid();
-		live_as(&f, 5);
+		live_as(&s->f, 5);
 	}
-	f.pid[5] = leader;
+	s->f.pid[5] = leader;
 	WAIT_FOR(getsid(leader) == leader);
-	shell = add(&f, 5, 's');
-	WAIT_FOR(getsid(f.pid[shell]) == f.pid[shell]);
-	int script = child_of(&f, 5);
-	c.self.pid = f.pid[service];
-	c.ancestors[0].pid = f.pid[shell];
+	shell = add(&s->f, 5, 's');
+	WAIT_FOR(getsid(s->f.pid[shell]) == s->f.pid[shell]);
+	int script = child_of(s, 5);
+	c.self.pid = s->f.pid[service];
+	c.ancestors[0].pid = s->f.pid[shell];
 	c.ancestors[1].pid = leader;
 	run_leave_out_service(&c);
 	assert_int_equal(c.n_ancestors, 1);
-	c = (struct caller){.self = {.pid = f.pid[script]}, .n_ancestors = 1, .ancestors = {{.pid = leader}}};
+	c = (struct caller){.self = {.pid = s->f.pid[script]}, .n_ancestors = 1, .ancestors = {{.pid = leader}}};
 	run_leave_out_service(&c); /* setsid train.sh: one session with what it starts */
 	assert_int_equal(c.n_ancestors, 1);
-	family_end(&f);
 }
 
 /* ---- mounts come and go ---- */
@@ -537,20 +527,17 @@ static void remount(struct fixture *x)
 
 static void test_a_run_that_writes_after_a_remount_commits_at_its_end(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	remount(x);
-	assert_int_equal(latest_of(x, &f, trainer, model), v.number);
-	writes(x, &f, trainer, v.id, "checkpoint_best.pth");
-	ends(&f, trainer, 0);
+	assert_int_equal(latest_of(s, trainer), v.number);
+	writes(s, trainer, v.id, "checkpoint_best.pth");
+	ends(s, trainer, 0);
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
-	family_end(&f);
 }
 
 /* The record of a run as if nobody stood above the minting process and its parent: those above this test would never end. */
@@ -570,26 +557,23 @@ static int without_grandparents(struct catalog_conn *conn, void *arg)
 
 static void test_a_run_that_ended_while_nothing_was_mounted_never_commits_by_itself(void **state)
 {
-	struct fixture *x = *state;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	char *reason = NULL;
-	family_begin(&f);
-	int shell = child_of(&f, -1), trainer = child_of(&f, shell);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int shell = child_of(s, -1), trainer = child_of(s, shell);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(catalog_write(x->r->catalog, false, without_grandparents, &v.run_id), 0);
 	registry_close(x->r);
-	ends(&f, trainer, 1); /* nobody sees that it failed */
-	WAIT_FOR(is_gone(f.pid[trainer]));
+	ends(s, trainer, 1); /* nobody sees that it failed */
+	WAIT_FOR(is_gone(s->f.pid[trainer]));
 	open_store(x);
-	assert_int_equal(latest_of(x, &f, shell, model), v.number); /* held by the shell */
-	ends(&f, shell, 0);
+	assert_int_equal(latest_of(s, shell), v.number); /* held by the shell */
+	ends(s, shell, 0);
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	assert_non_null(strstr(reason, "not known"));
 	assert_int_equal(get(x, v.id).state, CATALOG_DRAFT);
 	free(reason);
-	family_end(&f);
 }
 
 /* The record of a run as if it had been made before the machine was started again. */
@@ -608,16 +592,14 @@ static int of_another_boot(struct catalog_conn *conn, void *arg)
 
 static void test_the_reason_of_a_failed_draft_survives_a_remount(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
 	char *reason = NULL;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
-	ends(&f, trainer, 3);
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
+	ends(s, trainer, 3);
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	free(reason);
 	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &v.run_id), 0); /* so that nobody holds it */
@@ -626,28 +608,24 @@ static void test_the_reason_of_a_failed_draft_survives_a_remount(void **state)
 	reason = reason_of(x, v.id);
 	assert_string_equal(reason, "failed: exit 3");
 	free(reason);
-	family_end(&f);
 }
 
 static void test_after_a_reboot_a_process_with_the_same_numbers_is_not_the_minter(void **state)
 {
-	struct fixture *x = *state;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	char *reason = NULL;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model), empty = mints(x, &f, child_of(&f, -1), model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer), empty = mints(s, child_of(s, -1));
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &v.run_id), 0);
 	assert_int_equal(catalog_write(x->r->catalog, false, of_another_boot, &empty.run_id), 0);
 	remount(x);
-	assert_int_equal(latest_of(x, &f, trainer, model), 0);
+	assert_int_equal(latest_of(s, trainer), 0);
 	WAIT_FOR((reason = reason_of(x, v.id)) != NULL);
 	assert_non_null(strstr(reason, "not known"));
 	free(reason);
 	WAIT_FOR(get(x, empty.id).state == CATALOG_DISCARDED);
-	family_end(&f);
 }
 
 /* ---- the end of a run whose draft is none any more ---- */
@@ -668,56 +646,51 @@ static struct run_end end_of(struct fixture *x, int64_t run_id)
 
 static void test_how_a_run_ended_is_recorded_though_its_draft_was_committed_by_hand_before(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm"), other = make_path(x, "product/P002_all/mlstm");
-	struct family f;
-	family_begin(&f);
-	int trainer = child_of(&f, -1), worker = child_of(&f, trainer);
-	struct catalog_version first = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, first.id, "model.pth");
-	writes(x, &f, worker, first.id, "log.txt");
+	int trainer = child_of(s, -1), worker = child_of(s, trainer);
+	struct catalog_version first = mints(s, trainer);
+	writes(s, trainer, first.id, "model.pth");
+	writes(s, worker, first.id, "log.txt");
 	commit_ok(x, first.id);
-	struct catalog_version second = mints(x, &f, trainer, model); /* the next of the same training */
-	writes(x, &f, trainer, second.id, "model.pth");
+	struct catalog_version second = mints(s, trainer); /* the next of the same training */
+	writes(s, trainer, second.id, "model.pth");
 	commit_ok(x, second.id);
-	ends(&f, trainer, 3);
+	ends(s, trainer, 3);
 	WAIT_FOR(end_of(x, second.run_id).ended_ns != 0);
 	assert_int_equal(end_of(x, second.run_id).status, 3 << 8);
-	wait_until_noticed(x, other);
+	wait_until_noticed(s);
 	assert_int_equal(end_of(x, first.run_id).ended_ns, 0); /* its worker lives */
-	ends(&f, worker, 0);
+	ends(s, worker, 0);
 	WAIT_FOR(end_of(x, first.run_id).ended_ns != 0);
 	assert_int_equal(end_of(x, first.run_id).status, 3 << 8);
 	assert_true(end_of(x, first.run_id).ended_ns >= end_of(x, second.run_id).ended_ns);
 	assert_int_equal(get(x, first.id).state, CATALOG_COMMITTED);
 	assert_int_equal(get(x, second.id).state, CATALOG_COMMITTED);
 	assert_int_equal(x->r->live->n_after, 0);
-	family_end(&f);
 }
 
 static void test_how_a_run_ended_is_recorded_though_its_draft_was_discarded_before(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	NEEDS_EXIT_STATUS;
-	int64_t model = make_path(x, "product/P001_all/mlstm");
-	struct family f;
 	struct fault why = FAULT_INIT;
-	family_begin(&f);
-	int trainer = child_of(&f, -1);
-	struct catalog_version v = mints(x, &f, trainer, model);
-	writes(x, &f, trainer, v.id, "model.pth");
+	int trainer = child_of(s, -1);
+	struct catalog_version v = mints(s, trainer);
+	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(registry_discard(x->r, &x->me, v.id, REGISTRY_DISCARD_FORCE, &why), 0);
-	ends(&f, trainer, 0);
+	ends(s, trainer, 0);
 	WAIT_FOR(end_of(x, v.run_id).ended_ns != 0);
 	assert_int_equal(end_of(x, v.run_id).status, 0);
 	assert_int_equal(get(x, v.id).state, CATALOG_DISCARDED);
-	family_end(&f);
 }
 
 static void test_of_a_process_that_commits_without_end_the_last_runs_are_waited_for(void **state)
 {
-	struct fixture *x = *state;
+	struct scene *s = *state;
+	struct fixture *x = s->x;
 	struct live_table t = {.r = x->r, .watch = x->r->live->watch};
 	t.after_tail = &t.after;
 	for (int64_t i = 1; i <= 2 * LIVE_AFTER_MAX; i++) {
@@ -735,7 +708,7 @@ static void test_of_a_process_that_commits_without_end_the_last_runs_are_waited_
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_after_mkdir_the_shell_holds_the_draft_and_its_commands_find_it),
 		T(test_a_shell_that_mints_three_times_gets_three_versions),
