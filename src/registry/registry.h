@@ -58,6 +58,16 @@ void registry_emit(struct registry *r, int kind, int64_t model_id, int64_t versi
 #define VERSION_LABEL_MAX 224
 void version_label(struct registry *r, int64_t model_id, uint32_t number, char out[VERSION_LABEL_MAX]);
 
+/* ---- mounts.c: the row and the lock by which others know that a process serves the store ---- */
+bool mount_resume(struct registry *r); /* those of the process before this one, whose descriptor is still open. false: there are none */
+int mount_announce(struct registry *r, const char *mountpoint, struct fault *f);
+void mount_withdraw(struct registry *r); /* the row goes, and the name of the lock */
+void mount_unlock(struct registry *r);   /* after everything else of the store is closed */
+void mounts_forget_dead(struct registry *r);
+
+/* ---- recover.c ---- */
+void recover(struct registry *r); /* of a store that was just opened to be served */
+
 /* ---- allow.c: who may do what; -EACCES with a sentence that begins with `what` ("v3 of … is not committed") ---- */
 int allow_in_model(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *what, struct fault *f);     /* mint, set a new alias, remove an empty draft */
 int allow_alias_change(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *what, struct fault *f); /* move or drop an alias */
