@@ -31,6 +31,16 @@ as_root() {
 	fi
 }
 
+# Has apt a version of the package? Its lists are fetched where there are none yet.
+apt_offers() { # package
+	[ -n "$(apt-cache madison apt 2>/dev/null)" ] || quiet "apt-get update" as_root apt-get -o DPkg::Lock::Timeout=120 update
+	[ -n "$(apt-cache madison "$1")" ]
+}
+
+has_module() { # python module
+	"$1" -c 'import sys, importlib.util; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$2" 2>/dev/null
+}
+
 # Installs what is missing of the packages, by apt. Asks for nothing; an ordinary user needs sudo.
 need_packages() {
 	local p missing=()

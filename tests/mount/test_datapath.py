@@ -17,7 +17,7 @@ from drive import apart, attr, binary, commit, kernel_at_least, libc, mintfs, re
 PATHS = [(), ("nopassthrough",)]
 MIB = 1 << 20
 PAGE = mmap.PAGESIZE
-USER = 1000
+USER = 65534  # nobody: fusermount3 wants one who has a name
 AT_FDCWD, AT_SYMLINK_FOLLOW = -100, 0x400
 SCENARIOS = []
 

@@ -160,6 +160,7 @@ def test_numpy_maps_for_reading_and_writing(draft):
     c = np.load(draft / "a.npy", mmap_mode="c")
     c[5] = 9
     assert np.load(draft / "a.npy")[5].sum() == 7 * 1024
+    del r, c  # the traceback of the refusal may keep this frame, and what it maps
     with refused(errno.EROFS):
         np.load(draft / "a.npy", mmap_mode="r+")
 
