@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -570,15 +571,25 @@ def test_only_who_mounted_may_have_it_upgraded(house, drive):
 # ---- in the foreground, for a service manager ----
 
 
-def test_in_the_foreground_systemd_is_told_and_a_stale_mount_is_cleared_first(house, store):
+def told(socket_):
+    """A message of sd_notify(3), and the process that sent it: systemd believes the main process of a service only (NotifyAccess=main)."""
+    text, more, _, _ = socket_.recvmsg(1000, socket.CMSG_SPACE(struct.calcsize("3i")))
+    return text.decode().split("\n"), struct.unpack("3i", more[0][2])[0]
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
+def test_in_the_foreground_systemd_is_told_and_a_stale_mount_is_cleared_first(house, store, abstract):
     at = house.folder / "mnt"
     at.mkdir()
+    name = ("@" if abstract else "") + str(house.folder / "notify")
     heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    heard.bind(str(house.folder / "notify"))
+    heard.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    heard.bind(name.replace("@", "\0", 1))
     heard.settimeout(10)
-    p = subprocess.Popen([binary(), "mount", "-f", store, at], env=clean_env({"NOTIFY_SOCKET": str(house.folder / "notify")}), stderr=subprocess.PIPE)
+    p = subprocess.Popen([binary(), "mount", "-f", store, at], env=clean_env({"NOTIFY_SOCKET": name}), stderr=subprocess.PIPE)
     try:
-        assert b"READY=1" in heard.recv(1000)
+        words, sender = told(heard)
+        assert "READY=1" in words and f"MAINPID={p.pid}" in words and sender == p.pid
         assert os.path.ismount(at)
         children = [int(c) for c in Path(f"/proc/{p.pid}/task/{p.pid}/children").read_text().split()]
         for c in children:
@@ -586,11 +597,13 @@ def test_in_the_foreground_systemd_is_told_and_a_stale_mount_is_cleared_first(ho
         for c in [p.pid] + children:
             os.kill(c, signal.SIGKILL)
         p.wait()
-        p = subprocess.Popen([binary(), "mount", "-f", store, at], env=clean_env({"NOTIFY_SOCKET": str(house.folder / "notify")}), stderr=subprocess.PIPE)
-        assert b"READY=1" in heard.recv(1000)
+        p = subprocess.Popen([binary(), "mount", "-f", store, at], env=clean_env({"NOTIFY_SOCKET": name}), stderr=subprocess.PIPE)
+        words, sender = told(heard)
+        assert "READY=1" in words and sender == p.pid
         os.makedirs(at / MODEL)
         p.send_signal(signal.SIGTERM)
-        assert b"STOPPING=1" in heard.recv(1000)
+        words, sender = told(heard)
+        assert "STOPPING=1" in words and sender == p.pid
         assert p.wait(20) == 0 and not os.path.ismount(at)
     finally:
         if p.poll() is None:
