@@ -28,8 +28,6 @@ int drafts_make(struct drafts *ds, int64_t id, uid_t uid, gid_t gid, mode_t mode
 int drafts_sync(struct drafts *ds);                                               /* the directory drafts/ itself */
 /* Removes drafts/<id> and all below; -ENOENT is 0. Any draft in memory must be GONE. May take long: not from a handler's thread. */
 int drafts_remove(struct drafts *ds, int64_t id);
-/* Moves a directory that no catalog knows to drafts/lost-<id>-<n>, so that its id can be used. */
-int drafts_set_aside(struct drafts *ds, int64_t id);
 typedef int drafts_each_fn(int64_t id, void *arg);
 int drafts_each(struct drafts *ds, drafts_each_fn *fn, void *arg); /* the ids on disk, until fn returns non-zero */
 

@@ -67,6 +67,8 @@ int sys_probe_users(int fd);
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len);
 /* Writes data to a temporary name, syncs it, renames it to path, syncs the directory. */
 int sys_write_file_durably(int dirfd, const char *path, const void *data, size_t len, mode_t mode);
+/* Is it a name of that temporary file? A power cut may leave one, which means nothing. */
+bool sys_is_temporary(const char *name);
 
 /* An advisory lock on an open file (flock): exclusive or shared. With wait false: -EWOULDBLOCK if held. Closing unlocks. */
 int sys_lock(int fd, bool exclusive, bool wait);

@@ -150,17 +150,20 @@ int sys_give_to_owner(int fd, int dirfd)
 	return fchown(fd, dir.st_uid, (gid_t)-1) == 0 || errno == EPERM ? 0 : -errno; /* EPERM: a file system where root is nobody */
 }
 
+#define TEMPORARY_PREFIX ".mintfs-tmp-"
+
+bool sys_is_temporary(const char *name) { return !strncmp(name, TEMPORARY_PREFIX, sizeof TEMPORARY_PREFIX - 1); }
+
 /* Makes a new file beside path, under a name of its own that begins with a dot. */
 static int open_temporary(int dirfd, const char *path, char **ret_name)
 {
-	static const char prefix[] = ".mintfs-tmp-";
 	const char *slash = strrchr(path, '/');
 	int dir_len = slash ? (int)(slash - path + 1) : 0;
 	uint64_t salt = (uint64_t)time_now_ns() ^ (uint64_t)getpid() << 40;
 
 	for (int i = 0; i < TEMPORARY_TRIES; i++, salt += 0x9e3779b97f4a7c15ULL) {
 		auto_free char *name = NULL;
-		if (asprintf(&name, "%.*s%s%016llx", dir_len, path, prefix, (unsigned long long)salt) < 0) {
+		if (asprintf(&name, "%.*s%s%016llx", dir_len, path, TEMPORARY_PREFIX, (unsigned long long)salt) < 0) {
 			name = NULL;
 			return -ENOMEM;
 		}

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define ID_TEXT_MAX 24
-#define ASIDE_TRIES 100000
 
 static void id_text(int64_t id, char out[ID_TEXT_MAX])
 {
@@ -135,21 +134,6 @@ int drafts_remove(struct drafts *ds, int64_t id)
 		return -EBUSY;
 	id_text(id, name);
 	return sys_remove_tree(ds->dir, name);
-}
-
-int drafts_set_aside(struct drafts *ds, int64_t id)
-{
-	char name[ID_TEXT_MAX], aside[2 * ID_TEXT_MAX];
-	int r = -EEXIST;
-
-	if (is_alive(ds, id))
-		return -EBUSY;
-	id_text(id, name);
-	for (unsigned n = 1; r == -EEXIST && n <= ASIDE_TRIES; n++) {
-		snprintf(aside, sizeof(aside), "lost-%s-%u", name, n);
-		r = sys_renameat2(ds->dir, name, ds->dir, aside, RENAME_NOREPLACE);
-	}
-	return r;
 }
 
 struct id_list {

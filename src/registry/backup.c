@@ -135,7 +135,7 @@ static int is_empty(int dirfd, bool *ret)
 	int rc = sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir);
 	*ret = true;
 	while (rc >= 0 && (rc = sys_readdir(dir, &e)) > 0)
-		if (strcmp(e->d_name, "lost+found") != 0)
+		if (strcmp(e->d_name, "lost+found") != 0 && !sys_is_temporary(e->d_name))
 			*ret = false;
 	return rc;
 }

@@ -239,17 +239,6 @@ static void clear_and_seal(struct registry *r, int64_t version_id, const struct 
 		log_warning(r->log, "drafts/%lld cannot be removed (the next mount tries again): %s", (long long)version_id, strerror(-rc));
 }
 
-int staging_put_away(struct registry *r, int64_t version_id)
-{
-	char name[64];
-	snprintf(name, sizeof name, "drafts/%lld", (long long)version_id);
-	int rc = sys_unlinkat(r->dirfd, name, AT_REMOVEDIR);
-	if (rc != -ENOTEMPTY && rc != -EEXIST)
-		return rc == -ENOENT ? 0 : rc;
-	log_warning(r->log, "directory drafts/%lld belongs to no version: set aside", (long long)version_id);
-	return drafts_set_aside(r->drafts, version_id);
-}
-
 struct staging { struct registry *r; int64_t version_id; size_t n; struct blob_id ids[]; };
 
 static void clear_staging_job(void *arg)

@@ -128,42 +128,6 @@ int fsck_settle(struct fsck *k)
 	return fsck_go_on(k) ? 0 : -ECANCELED;
 }
 
-/* ---- lost+found ---- */
-
-#define ASIDE_TRIES 1000
-
-static int open_lost(struct registry *r)
-{
-	int rc = sys_mkdirat(r->dirfd, "lost+found", 0700);
-	if (rc < 0 && rc != -EEXIST)
-		return rc;
-	auto_close int fd = sys_openat(r->dirfd, "lost+found", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	if (fd >= 0 && rc == 0 && (rc = sys_give_to_owner(fd, r->dirfd)) < 0)
-		return rc;
-	return take_fd(&fd);
-}
-
-int fsck_set_aside(struct fsck *k, bool from_blobs, const char *path, const char *prefix, char ret_name[ASIDE_NAME_MAX])
-{
-	const char *slash = strrchr(path, '/');
-	char name[NAME_MAX + 1];
-	auto_close int lost = open_lost(k->r);
-	int rc = lost < 0 ? lost : -EEXIST;
-	for (unsigned n = 0; rc == -EEXIST && n < ASIDE_TRIES; n++) {
-		if (n == 0)
-			snprintf(name, sizeof name, "%s-%.200s", prefix, slash ? slash + 1 : path);
-		else
-			snprintf(name, sizeof name, "%s-%.200s.%u", prefix, slash ? slash + 1 : path, n);
-		rc = from_blobs ? blob_set_aside(k->r->blobs, path, lost, name) : sys_renameat2(k->r->dirfd, path, lost, name, RENAME_NOREPLACE);
-	}
-	if (rc == 0 && !from_blobs)
-		rc = sys_fsync(lost);
-	if (rc == 0)
-		snprintf(ret_name, ASIDE_NAME_MAX, "lost+found/%s", name);
-	sys_crash_point("fsck.set-aside");
-	return rc;
-}
-
 /* ---- all of it ---- */
 
 typedef int step_fn(struct fsck *k);

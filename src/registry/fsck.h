@@ -44,10 +44,6 @@ struct fsck {
 struct problem *fsck_note(struct fsck *k, enum finding kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int fsck_settle(struct fsck *k); /* no snapshot is held */
 bool fsck_go_on(const struct fsck *k);
-/* Moves STORE/path (or, with from_blobs, a name of blob_scan) to lost+found/ under a name made of prefix and its last component; *ret_name: "lost+found/…". */
-#define ASIDE_NAME_MAX 400
-int fsck_set_aside(struct fsck *k, bool from_blobs, const char *path, const char *prefix, char ret_name[ASIDE_NAME_MAX]);
-
 /* A repair: 1 done, with a few words of what; 0 it cannot be mended, or need not any more (words say so); -errno. */
 typedef int fsck_repair_fn(struct fsck *k, const struct problem *p, char *words, size_t size);
 

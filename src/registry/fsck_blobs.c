@@ -208,7 +208,7 @@ static int set_aside_locked(void *arg)
 	snprintf(path, sizeof path, "%.2s/%s", hex, hex + 2);
 	char prefix[16];
 	snprintf(prefix, sizeof prefix, "blob-%.2s", hex);
-	int rc = fsck_set_aside(a->k, true, path, prefix, a->name);
+	int rc = aside_put(a->k->r, true, path, prefix, a->name);
 	a->moved = rc == 0;
 	return rc == -ENOENT ? 0 : rc;
 }

@@ -140,14 +140,14 @@ int fsck_drafts(struct fsck *k)
 static bool belongs(const char *name)
 {
 	static const char *const names[] = {"config.json", "lock", "blobs", "drafts", "run", "incoming", "lost+found", "backup.json"};
-	static const char *const prefixes[] = {"catalog.db", "mintfs.log", ".mintfs-tmp-"};
+	static const char *const prefixes[] = {"catalog.db", "mintfs.log"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))
 			return true;
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
 			return true;
-	return false;
+	return sys_is_temporary(name);
 }
 
 static int look_at_top(struct fsck *k, const char *name)
@@ -201,7 +201,7 @@ static int astray_locked(void *arg)
 		return rc < 0 ? rc : -EAGAIN;
 	rc = sys_unlinkat(a->k->r->dirfd, a->p->name, AT_REMOVEDIR);
 	a->removed = rc == 0;
-	return rc == -ENOTEMPTY || rc == -EEXIST ? fsck_set_aside(a->k, false, a->p->name, "draft", a->name) : rc;
+	return rc == -ENOTEMPTY || rc == -EEXIST ? aside_put(a->k->r, false, a->p->name, "draft", a->name) : rc;
 }
 
 int repair_draft_astray(struct fsck *k, const struct problem *p, char *words, size_t size)
@@ -220,7 +220,7 @@ int repair_stray(struct fsck *k, const struct problem *p, char *words, size_t si
 	static const char blobs[] = "blobs/";
 	char name[ASIDE_NAME_MAX];
 	bool from_blobs = !strncmp(p->name, blobs, sizeof blobs - 1);
-	int rc = fsck_set_aside(k, from_blobs, from_blobs ? p->name + sizeof blobs - 1 : p->name, "stray", name);
+	int rc = aside_put(k->r, from_blobs, from_blobs ? p->name + sizeof blobs - 1 : p->name, "stray", name);
 	if (rc == -ENOENT) {
 		snprintf(words, size, "it is gone meanwhile");
 		return 1;

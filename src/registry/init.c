@@ -11,11 +11,11 @@ static const char *const init_dirs[] = {"blobs", "drafts", "run"};
 /* Everything that an init may leave behind, or other rooms in its course. */
 static bool is_init_name(const char *name)
 {
-	static const char prefix[] = ".mintfs-tmp-", catalog[] = "catalog.db";
+	static const char catalog[] = "catalog.db";
 	for (size_t i = 0; i < ARRAY_SIZE(init_dirs); i++)
 		if (!strcmp(name, init_dirs[i]))
 			return true;
-	return !strcmp(name, "config.json") || !strcmp(name, "lock") || !strncmp(name, catalog, sizeof catalog - 1) || !strncmp(name, prefix, sizeof prefix - 1);
+	return !strcmp(name, "config.json") || !strcmp(name, "lock") || !strncmp(name, catalog, sizeof catalog - 1) || sys_is_temporary(name);
 }
 
 static int open_place(const char *path, bool *ret_made, struct fault *f)

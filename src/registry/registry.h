@@ -139,13 +139,18 @@ void readers_wrote(struct readers *rs, int64_t version_id, const struct registry
 /* ---- process.c ---- */
 int process_is_locked(struct registry *r, int64_t process_id, bool *ret); /* is it being run or updated, by whatever program? */
 
+/* ---- aside.c ---- */
+/* Moves STORE/path (or, with from_blobs, a name of blob_scan) to lost+found/ under a name made of prefix and its last component; *ret_name: "lost+found/…". */
+#define ASIDE_NAME_MAX 400
+int aside_put(struct registry *r, bool from_blobs, const char *path, const char *prefix, char ret_name[ASIDE_NAME_MAX]);
+/* A directory drafts/<id> that belongs to no draft: removed if it is empty, else put aside. Under the store's lock. */
+int staging_put_away(struct registry *r, int64_t version_id);
+
 /* ---- commit.c ---- */
 /* For recovery, after the commit or discard of a version: removes its staging tree and seals its blobs. */
 void commit_clear_staging(struct registry *r, int64_t version_id);
 /* The tree of a draft that is committed or discarded, and the metadata.json that a commit may have prepared beside it. */
 int staging_remove(struct registry *r, int64_t version_id);
-/* A directory drafts/<id> that belongs to no draft: removed if it is empty, else moved aside, since somebody's work may be in it. Under the store's lock. */
-int staging_put_away(struct registry *r, int64_t version_id);
 /* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
 void staging_metadata_name(int64_t version_id, char out[64]);
 

@@ -96,26 +96,11 @@ static void test_a_draft_that_lives_is_not_removed_and_one_that_is_gone_is_whole
 	env_write(e, "model.pth", "x");
 	assert_int_equal(mkdirat(e->root, "sub", 0), 0);
 	assert_int_equal(drafts_remove(e->ds, ENV_ID), -EBUSY);
-	assert_int_equal(drafts_set_aside(e->ds, ENV_ID), -EBUSY);
 	assert_int_equal(draft_freeze(e->d, NULL), 0);
 	draft_finish(e->d);
 	assert_int_equal(drafts_remove(e->ds, ENV_ID), 0);
 	assert_int_equal(faccessat(e->store, "drafts/42", F_OK, 0), -1);
 	assert_int_equal(drafts_remove(e->ds, ENV_ID), 0); /* it is not there: fine */
-}
-
-static void test_a_directory_set_aside_keeps_its_content_and_frees_its_id(void **state)
-{
-	struct env *e = *state;
-
-	for (int i = 1; i <= 2; i++) {
-		assert_int_equal(drafts_make(e->ds, 5, geteuid(), getegid(), 0700), 0);
-		assert_int_equal(mkdirat(e->store, i == 1 ? "drafts/5/first" : "drafts/5/second", 0700), 0);
-		assert_int_equal(drafts_set_aside(e->ds, 5), 0);
-	}
-	assert_int_equal(faccessat(e->store, "drafts/lost-5-1/first", F_OK, 0), 0);
-	assert_int_equal(faccessat(e->store, "drafts/lost-5-2/second", F_OK, 0), 0);
-	assert_int_equal(drafts_set_aside(e->ds, 5), -ENOENT);
 }
 
 static void test_drafts_are_not_made_where_that_was_not_asked_for(void **state)
@@ -432,7 +417,6 @@ int main(void)
 		T(test_a_symbolic_link_in_place_of_a_draft_is_not_followed),
 		T(test_the_ids_on_disk_are_listed_in_order_and_other_names_are_passed_over),
 		T(test_a_draft_that_lives_is_not_removed_and_one_that_is_gone_is_whole),
-		T(test_a_directory_set_aside_keeps_its_content_and_frees_its_id),
 		T(test_drafts_are_not_made_where_that_was_not_asked_for),
 		T(test_a_frozen_draft_refuses_changes_until_it_thaws),
 		T(test_a_draft_that_is_gone_stays_gone),

@@ -108,6 +108,19 @@ static void test_death_in_a_later_backup_leaves_the_old_one_or_the_new_one(void 
 	}
 }
 
+/* A power cut before the mark had its name. */
+static void test_a_backup_that_was_cut_off_before_its_mark_can_be_begun_anew(void **state)
+{
+	struct fixture *x = *state;
+	char command[256], dest[96];
+	add_version(x, 1);
+	snprintf(dest, sizeof dest, "%s/cut", x->path);
+	snprintf(command, sizeof command, "mkdir %s && touch %s/.mintfs-tmp-0123456789abcdef", dest, dest);
+	assert_int_equal(system(command), 0);
+	copy_ok(x, dest, false);
+	assert_copy(dest, 1);
+}
+
 static void test_death_in_a_restore_leaves_no_store_and_can_be_gone_on_with(void **state)
 {
 	struct fixture *x = *state;
@@ -161,6 +174,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_death_in_the_first_backup_leaves_no_store_or_a_whole_one_and_can_be_gone_on_with),
 		T(test_death_in_a_later_backup_leaves_the_old_one_or_the_new_one),
+		T(test_a_backup_that_was_cut_off_before_its_mark_can_be_begun_anew),
 		T(test_death_in_a_restore_leaves_no_store_and_can_be_gone_on_with),
 		T(test_a_failing_system_call_leaves_a_backup_that_can_be_gone_on_with),
 	};

@@ -257,7 +257,7 @@ static void test_death_in_a_repair_of_a_damaged_content_leaves_it_for_the_next_a
 {
 	struct fixture *x = *state;
 	int64_t model = make_path(x, "product/P001_all/mlstm");
-	static const char *const points[] = {"fsck.set-aside", "fsck.recorded"};
+	static const char *const points[] = {"aside.put", "fsck.recorded"};
 	int64_t id = committed(x, model, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
 		struct registry_fsck_result sum;
@@ -269,6 +269,30 @@ static void test_death_in_a_repair_of_a_damaged_content_leaves_it_for_the_next_a
 		assert_int_equal(sum.repaired, 0);
 		committed(x, model, NULL);
 		assert_content(x, id, "model.pth", "weights");
+		assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.verify = true}, &sum, NULL), 0);
+		assert_int_equal(sum.problems, 0);
+	}
+}
+
+/* The directory reached the disk, the row that the mint had written did not: its files are kept, and no fsck complains. */
+static void test_a_directory_whose_mint_a_power_cut_took_back_is_kept_aside(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm"), id = mint(x, model, "next").id + 1;
+	static const char *const kept[] = {"", ".1"};
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		char command[512], path[256];
+		struct registry_fsck_result sum;
+		snprintf(command, sizeof command, "d=%s/drafts/%lld; mkdir $d && echo work >$d/model.pth && echo {} >$d.metadata.json", x->store, (long long)id);
+		assert_int_equal(system(command), 0);
+		if (i == 0) { /* the next mount finds it; and the mint that gets its id does */
+			registry_close(x->r);
+			open_store(x);
+		} else {
+			assert_int_equal(mint(x, model, "next").id, id);
+		}
+		snprintf(path, sizeof path, "%s/lost+found/draft-%lld%s/model.pth", x->store, (long long)id, kept[i]);
+		assert_int_equal(access(path, F_OK), 0);
 		assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.verify = true}, &sum, NULL), 0);
 		assert_int_equal(sum.problems, 0);
 	}
@@ -332,6 +356,7 @@ int main(void)
 		T(test_death_around_a_retirement_leaves_a_version_with_its_alias_or_none_of_both),
 		T(test_death_in_a_sweep_takes_only_what_nobody_needs_and_the_next_one_goes_on),
 		T(test_death_in_a_repair_of_a_damaged_content_leaves_it_for_the_next_and_a_commit_heals_it),
+		T(test_a_directory_whose_mint_a_power_cut_took_back_is_kept_aside),
 		T(test_an_init_that_died_can_be_begun_anew),
 		T(test_init_never_clears_a_store_that_lost_its_config),
 	};
