@@ -4,7 +4,7 @@
  * Threads: a `struct catalog` may be used by all. Reads run on the caller's thread on a connection borrowed from a small pool; writes are
  * queued, and one of those who wait puts all that wait into one transaction (group commit), each in its own savepoint, and
  * answers after COMMIT. Processes: each write transaction and each checkpoint runs under flock(store/lock), and no
- * connection checkpoints by itself, which avoids SQLite's WAL-reset bug (FIELD-NOTES.md).
+ * connection checkpoints by itself, which avoids SQLite's WAL-reset bug (docs/design/catalog.md).
  *
  * Errors: -errno; SQLite's codes are turned here (SQLITE_FULL -ENOSPC, SQLITE_IOERR -EIO, SQLITE_NOMEM -ENOMEM, SQLITE_CORRUPT and SQLITE_NOTADB -EUCLEAN,
  * SQLITE_READONLY -EROFS, SQLITE_BUSY -EBUSY, unique constraint -EEXIST, other constraint -EINVAL …) and logged. `find` and `get` answer -ENOENT. */

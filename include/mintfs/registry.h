@@ -109,7 +109,7 @@ struct registry_child {
 	struct catalog_version version; /* VERSION: itself; others: untouched */
 	struct catalog_alias alias;     /* ALIAS */
 };
-/* A lookup of `name` in a model by a caller, per section 3 of the design: `latest` depends on who asks and is -ENOENT for a caller in mkdir
+/* A lookup of `name` in a model by a caller: `latest` depends on who asks (docs/DESIGN.md, "Who holds a draft") and is -ENOENT for a caller in mkdir
  * that may mint. Retired and discarded versions, and `next`, are -ENOENT. No sentence: a lookup that finds nothing is no refusal. */
 int registry_child_find(struct registry *r, int64_t model_id, const char *name, const struct registry_actor *who, struct registry_child *ret);
 int registry_latest(struct registry *r, int64_t model_id, const struct registry_actor *who, uint32_t *ret_number); /* -ENOENT */

@@ -58,7 +58,7 @@ int sys_set_immutable(int fd, bool on);
 
 /* Is any descriptor or mapping able to write to this regular file? Asks by fcntl(F_SETLEASE, F_RDLCK) and gives the lease back.
  * fd: opened O_RDONLY, no other descriptor of the caller open for writing. 0: nobody can write. -EBUSY: somebody can.
- * -EOPNOTSUPP where leases do not work (file owned by another, no CAP_LEASE; some file systems). Source: fcntl(2), FIELD-NOTES. */
+ * -EOPNOTSUPP where leases do not work (file owned by another, no CAP_LEASE; some file systems). Source: fcntl(2); tried, docs/design/base.md. */
 int sys_probe_writers(int fd);
 /* As sys_probe_writers, by F_WRLCK: does anybody else have the file open or mapped, to read or to write, by whatever way (a mapping through FUSE passthrough, too)? */
 int sys_probe_users(int fd);

@@ -1,4 +1,4 @@
-/* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason. Section 4 of the design. */
+/* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason. */
 #include "live.h"
 #include "lineage.h"
 

@@ -1,4 +1,4 @@
-/* Who is in a run, and what happens at its end: sections 3 and 4 of the design, with real processes. */
+/* Who is in a run, and what happens at its end, with real processes. */
 #include "registry_env.h"
 
 #include "../../src/registry/live.h"
