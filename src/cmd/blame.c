@@ -83,48 +83,24 @@ static void put_json(const struct blame *b, struct json_out *j)
 	json_object_end(j);
 }
 
-/* Each line of a message is a row. */
-static void fact_lines(struct table *t, const char *name, const char *text)
-{
-	auto_free char *copy = strdup(text);
-	char *rest = copy;
-	for (char *line; copy && (line = strsep(&rest, "\n")); name = "") {
-		table_cell(t, STYLE_DIM, name);
-		table_cell(t, STYLE_PLAIN, line);
-	}
-}
-
-static void fact(struct table *t, const char *name, const char *value)
-{
-	if (!value || !*value)
-		return;
-	table_cell(t, STYLE_DIM, name);
-	table_cell(t, STYLE_PLAIN, value);
-}
-
 static int print(const struct blame *b, bool color)
 {
 	auto_table struct table t = TABLE_INIT;
-	auto_buf struct buf line = BUF_INIT(1u << 20);
-	char text[CATALOG_PATH_MAX + 64], age[HUMAN_MAX], at[HUMAN_MAX];
+	char text[CATALOG_PATH_MAX + 64];
 	const struct catalog_run *run = &b->run;
-	table_column(&t, NULL, false);
-	table_column(&t, NULL, false);
+	table_facts(&t);
 	snprintf(text, sizeof text, "%s/v%u%s", b->ref->model, b->made.number, b->made.number != b->ref->number ? ", and taken over since" : "");
-	fact(&t, "made in", text);
-	snprintf(text, sizeof text, "%s UTC, %s ago", human_time(version_time(&b->made), at), human_age(version_time(&b->made), age));
-	fact(&t, "committed", text);
-	fact(&t, "author", b->text.author);
-	if (b->text.message)
-		fact_lines(&t, "message", b->text.message);
+	table_fact(&t, "made in", text);
+	table_fact_time(&t, "committed", version_time(&b->made));
+	table_fact(&t, "author", b->text.author);
+	table_fact_lines(&t, "message", b->text.message);
 	if (b->has_run) {
-		fact(&t, "run", run->key);
-		if (run->command && command_words(run->command, &line) == 0)
-			fact(&t, "command", buf_text(&line));
-		fact(&t, "directory", run->cwd);
+		table_fact(&t, "run", run->key);
+		fact_command(&t, run->command);
+		table_fact(&t, "directory", run->cwd);
 		snprintf(text, sizeof text, "%s%s", run->git_commit ? run->git_commit : "", run->git_commit && run->git_dirty == 1 ? ", with uncommitted changes" : "");
-		fact(&t, "git", text);
-		fact(&t, "host", run->host);
+		table_fact(&t, "git", text);
+		table_fact(&t, "host", run->host);
 	}
 	text_print(b->ref->rest);
 	putchar('\n');

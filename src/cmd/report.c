@@ -132,6 +132,13 @@ int command_words(const char *json, struct buf *out)
 	return n ? metadata_each_field(buf_text(&object), object.len, add_word, out, NULL) : -EINVAL;
 }
 
+void fact_command(struct table *t, const char *command)
+{
+	auto_buf struct buf line = BUF_INIT(1 << 20);
+	if (command && command_words(command, &line) == 0)
+		table_fact(t, "command", buf_text(&line));
+}
+
 /* ---- metrics ---- */
 
 static void metric_release(struct metric *m)

@@ -18,6 +18,7 @@ int64_t version_time(const struct catalog_version *v); /* of the commit, or of a
 
 /* A run's command, recorded as a JSON array of arguments, as one would type it in a shell. -EINVAL */
 int command_words(const char *json, struct buf *out);
+void fact_command(struct table *t, const char *json); /* as a fact, if it is known */
 
 /* Metrics as compact JSON, flattened: name and value as text. */
 struct metric { char *name, *value, *json; }; /* json: of its own type; value is a text for people */

@@ -284,3 +284,38 @@ int table_print(const struct table *t, unsigned indent, bool color)
 	}
 	return 0;
 }
+
+/* ---- facts ---- */
+
+void table_facts(struct table *t)
+{
+	table_column(t, NULL, false);
+	table_column(t, NULL, false);
+}
+
+void table_fact(struct table *t, const char *name, const char *value)
+{
+	if (!value || !*value)
+		return;
+	table_cell(t, STYLE_DIM, name);
+	table_cell(t, STYLE_PLAIN, value);
+}
+
+void table_fact_time(struct table *t, const char *name, int64_t at_ns)
+{
+	char at[HUMAN_MAX], age[HUMAN_MAX], text[3 * HUMAN_MAX];
+	if (!at_ns)
+		return;
+	snprintf(text, sizeof text, "%s UTC, %s ago", human_time(at_ns, at), human_age(at_ns, age));
+	table_fact(t, name, text);
+}
+
+void table_fact_lines(struct table *t, const char *name, const char *text)
+{
+	auto_free char *copy = text ? strdup(text) : NULL;
+	char *rest = copy;
+	for (char *line; copy && (line = strsep(&rest, "\n")); name = "") {
+		table_cell(t, STYLE_DIM, name);
+		table_cell(t, STYLE_PLAIN, line);
+	}
+}

@@ -43,6 +43,11 @@ void table_column(struct table *t, const char *title, bool right);
 /* The next cell, rows from left to right. NULL and "" are empty. */
 void table_cell(struct table *t, enum style style, const char *text);
 void table_cellf(struct table *t, enum style style, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A table of names and values, without heading. A value that is not known (NULL, "", 0) is left out. */
+void table_facts(struct table *t); /* its columns */
+void table_fact(struct table *t, const char *name, const char *value);
+void table_fact_time(struct table *t, const char *name, int64_t at_ns); /* and how long ago */
+void table_fact_lines(struct table *t, const char *name, const char *text); /* a row each */
 /* Prints it, indented; a column without any text is left out. On a terminal the last column is cut to what fits. */
 int table_print(const struct table *t, unsigned indent, bool color);
 
