@@ -215,7 +215,6 @@ static char *reason_of(struct fixture *x, int64_t version)
 	return reason;
 }
 
-
 static bool exists(struct fixture *x, const char *fmt, int64_t id)
 {
 	char name[128], path[256];
@@ -248,6 +247,30 @@ static void assert_content(struct fixture *x, int64_t version, const char *name,
 	char *text = content_of(x, version, name);
 	assert_string_equal(text, expected);
 	free(text);
+}
+
+/* Closes the store and forks: the child has it open and is to die at `point`; it must not go on behind that (_exit). */
+static pid_t fork_to_die(struct fixture *x, const char *point)
+{
+	registry_close(x->r);
+	x->r = NULL;
+	pid_t pid = fork();
+	if (pid == 0) {
+		setenv("MINTFS_CRASH", point, 1);
+		x->me.tid = getpid();
+		open_store(x);
+	}
+	return pid;
+}
+
+/* It died there; the store is open again. */
+static void wait_for_death(struct fixture *x, const char *point, pid_t pid)
+{
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 137)
+		fail_msg("%s was not reached: status %x", point, (unsigned)status);
+	open_store(x);
 }
 
 #endif

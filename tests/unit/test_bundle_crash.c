@@ -52,21 +52,12 @@ static int take(struct fixture *x, int fd, struct fault *f)
 
 static void dies_at(struct fixture *x, const char *point, int fd)
 {
-	registry_close(x->r);
-	x->r = NULL;
-	pid_t pid = fork();
+	pid_t pid = fork_to_die(x, point);
 	if (pid == 0) {
-		setenv("MINTFS_CRASH", point, 1);
-		x->me.tid = getpid();
-		open_store(x);
 		take(x, fd, NULL);
 		_exit(0);
 	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 137)
-		fail_msg("%s was not reached: status %x", point, (unsigned)status);
-	open_store(x);
+	wait_for_death(x, point, pid);
 }
 
 static int count_model(const struct catalog_model *m, void *arg)
@@ -174,12 +165,8 @@ static void test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_
 {
 	struct fixture *x = *state;
 	int fd = make_bundle(x);
-	registry_close(x->r);
-	x->r = NULL;
-	pid_t pid = fork();
+	pid_t pid = fork_to_die(x, "import.blobs-put");
 	if (pid == 0) {
-		setenv("MINTFS_CRASH", "import.blobs-put", 1);
-		open_store(x);
 		take(x, fd, NULL);
 		_exit(0);
 	}

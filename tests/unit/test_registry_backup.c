@@ -23,20 +23,12 @@ static void copy_ok(struct fixture *x, const char *dest, bool restore)
 
 static void dies_at(struct fixture *x, const char *point, const char *dest, bool restore)
 {
-	registry_close(x->r);
-	x->r = NULL;
-	pid_t pid = fork();
+	pid_t pid = fork_to_die(x, point);
 	if (pid == 0) {
-		setenv("MINTFS_CRASH", point, 1);
-		open_store(x);
 		copy_to(x, dest, restore, NULL);
 		_exit(0);
 	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 137)
-		fail_msg("%s was not reached: status %x", point, (unsigned)status);
-	open_store(x);
+	wait_for_death(x, point, pid);
 }
 
 /* Opens the copy for reading and looks for exactly `versions` committed ones, each with all it holds. */

@@ -8,21 +8,12 @@ int main(void) { return 77; /* needs crash points */ }
 /* Runs fn on the store in a child that is to die at `point`, and opens the store again. */
 static void dies_at(struct fixture *x, const char *point, void (*fn)(struct fixture *x, int64_t id), int64_t id)
 {
-	registry_close(x->r);
-	x->r = NULL;
-	pid_t pid = fork();
+	pid_t pid = fork_to_die(x, point);
 	if (pid == 0) {
-		setenv("MINTFS_CRASH", point, 1);
-		x->me.tid = getpid();
-		open_store(x);
 		fn(x, id);
 		_exit(0);
 	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 137)
-		fail_msg("%s was not reached: status %x", point, (unsigned)status);
-	open_store(x);
+	wait_for_death(x, point, pid);
 }
 
 static void do_commit(struct fixture *x, int64_t id)
