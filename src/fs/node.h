@@ -1,7 +1,7 @@
 /* Nodes of the drive: what an inode number stands for, and the operations each class of node answers.
  *
  * An inode number is a tag (upper 4 bits) and a value (lower 60). For all but drafts the value is a catalog id: computed, never remembered,
- * never reused. A draft's entries carry the inode number of the backing file and are remembered (draft_nodes.c) while the kernel does.
+ * never reused. A draft's entries carry the inode number of the backing file and are remembered (draft_table.c) while the kernel does.
  *
  *   SPECIAL  1 the root, 2 versions.json       DIR      dirs.id (not the root)
  *   VERSION  versions.id, draft or committed   FILE     files.id of an entry in a committed version (its `inode`)
@@ -128,7 +128,7 @@ int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_f
 struct open_file *open_file_of(struct fs *fs, const struct fuse_file_info *fi);
 void open_file_end(struct fs *fs, struct open_file *of); /* release: closes, tells the draft */
 
-/* ---- draft_nodes.c ---- */
+/* ---- draft_nodes.c, draft_table.c, draft_gone.c ---- */
 struct draft_nodes;
 int draft_nodes_new(struct fs *fs, struct draft_nodes **ret);
 void draft_nodes_free(struct draft_nodes *n); /* puts the drafts it holds: call it before registry_close. NULL is fine */
