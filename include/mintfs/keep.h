@@ -22,7 +22,7 @@
 
 /* Changes with every change of what is shared: only a program of the same number can take over from another (mintfs upgrade). A field where there was
  * padding is none, if 0 means what was before: records are zero at first. */
-#define KEEP_PROTOCOL 3
+#define KEEP_PROTOCOL 4
 
 struct keep;
 

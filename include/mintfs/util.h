@@ -43,16 +43,20 @@ size_t map64_count(const struct map64 *m);
 /* Calls fn for each entry until it returns false. fn must not change the map. */
 void map64_each(const struct map64 *m, bool (*fn)(uint64_t key, void *value, void *arg), void *arg);
 
-/* A queue of work with its own threads. Jobs run in order of submission, several at once with threads > 1. */
+/* A queue of work with its own threads. Jobs of one owner run in order of submission, several at once with threads > 1; of several owners, who has the fewest
+ * running comes first. */
 struct workq;
 typedef void workq_fn(void *arg);
 struct workq_options {
 	const char *name;  /* of the threads, at most 15 bytes */
 	unsigned threads;  /* 1 to 64; started when first needed */
+	unsigned each;     /* jobs of one owner that run at once, so that some thread is left for others; 0: all */
 	bool low_priority; /* nice 19 and idle I/O class: for background hashing */
 };
 int workq_new(const struct workq_options *o, struct workq **ret);
-int workq_submit(struct workq *q, workq_fn *fn, void *arg); /* -ENOMEM; -ESHUTDOWN after workq_free began */
+#define WORKQ_NOBODY UINT32_MAX /* an owner without a limit */
+int workq_submit_for(struct workq *q, uint32_t who, workq_fn *fn, void *arg); /* who: a uid, mostly. -ENOMEM; -ESHUTDOWN after workq_free began */
+int workq_submit(struct workq *q, workq_fn *fn, void *arg);                   /* for nobody */
 void workq_drain(struct workq *q);                          /* until everything submitted before has run; not from a job */
 void workq_free(struct workq *q);                           /* runs what is queued, then ends the threads. NULL is fine */
 

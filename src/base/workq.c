@@ -1,8 +1,12 @@
 /* A queue of work with its own threads.
  *
- * Invariants, all under `lock`: jobs are queued in order of their tickets; running[i] is the ticket of the job that thread
- * i is in, 0 if none; threads 0 to started - 1 exist. A job runs without the lock. After `stopping` nothing is queued any
- * more, and a thread ends when it finds the queue empty. */
+ * Who has work queued or running has a struct owner with a queue of its own. A thread that is free takes the oldest job of the owner with the fewest jobs
+ * running, as long as these are fewer than `each`; of several such owners, of the one whose job is the oldest. So one owner with a thousand jobs that
+ * take hours holds up his own, and nobody else.
+ *
+ * Invariants, all under `lock`: the jobs of an owner are queued in order of their tickets; running[i] is the ticket of the job that thread
+ * i is in, 0 if none; threads 0 to started - 1 exist; an owner exists while a job of his is queued or running. A job runs without the lock. After `stopping` nothing
+ * is queued any more, and a thread ends when it finds nothing to take: what is left then is taken by those threads whose jobs keep it waiting. */
 #include <mintfs/util.h>
 
 #include <errno.h>
@@ -26,6 +30,13 @@ struct job {
 	void *arg;
 };
 
+struct owner {
+	struct owner *next;
+	uint32_t who;
+	unsigned running;
+	struct job *head, *tail;
+};
+
 struct worker {
 	struct workq *q;
 	unsigned index;
@@ -33,14 +44,14 @@ struct worker {
 };
 
 struct workq {
-	char name[THREAD_NAME_MAX]; /* this and the next two: fixed at birth */
+	char name[THREAD_NAME_MAX]; /* this and the next three: fixed at birth */
 	bool low_priority;
-	unsigned threads;
+	unsigned threads, each;
 
 	pthread_mutex_t lock;
 	pthread_cond_t work;  /* a job was queued, or stopping */
 	pthread_cond_t ended; /* a job ended, and somebody drains */
-	struct job *head, *tail;
+	struct owner *owners;
 	uint64_t last_ticket;
 	unsigned started, idle, drainers;
 	size_t queued;
@@ -56,28 +67,86 @@ static void lower_priority(void)
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
+/* ---- owners; under the lock ---- */
+
+static struct owner *owner_of(struct workq *q, uint32_t who)
+{
+	struct owner *o = q->owners;
+
+	while (o && o->who != who)
+		o = o->next;
+	return o;
+}
+
+static void drop_owner(struct workq *q, struct owner *gone)
+{
+	struct owner **link = &q->owners;
+
+	while (*link != gone)
+		link = &(*link)->next;
+	*link = gone->next;
+	free(gone);
+}
+
+static bool may_run(const struct workq *q, const struct owner *o)
+{
+	return o->who == WORKQ_NOBODY || o->running < q->each;
+}
+
+static bool goes_before(const struct owner *a, const struct owner *b)
+{
+	return a->running != b->running ? a->running < b->running : a->head->ticket < b->head->ticket;
+}
+
+/* The job whose turn it is, and its owner; NULL: none may run now. */
+static struct job *take_job(struct workq *q, struct owner **ret_owner)
+{
+	struct owner *best = NULL;
+	struct job *job;
+
+	for (struct owner *o = q->owners; o; o = o->next) {
+		if (o->head && may_run(q, o) && (!best || goes_before(o, best)))
+			best = o;
+	}
+	if (!best)
+		return NULL;
+	job = best->head;
+	best->head = job->next;
+	best->running++;
+	q->queued--;
+	*ret_owner = best;
+	return job;
+}
+
+static void job_ended(struct workq *q, struct owner *o)
+{
+	if (--o->running == 0 && !o->head)
+		drop_owner(q, o);
+	if (q->drainers > 0)
+		pthread_cond_broadcast(&q->ended);
+}
+
+/* ---- threads ---- */
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct workq *q = w->q;
+	struct owner *owner = NULL;
 
 	pthread_setname_np(pthread_self(), q->name);
 	if (q->low_priority)
 		lower_priority();
 	pthread_mutex_lock(&q->lock);
 	for (;;) {
-		while (!q->head && !q->stopping) {
+		struct job *job;
+		while (!(job = take_job(q, &owner)) && !q->stopping) {
 			q->idle++;
 			pthread_cond_wait(&q->work, &q->lock);
 			q->idle--;
 		}
-		struct job *job = q->head;
 		if (!job)
 			break;
-		q->head = job->next;
-		if (!q->head)
-			q->tail = NULL;
-		q->queued--;
 		q->running[w->index] = job->ticket;
 		pthread_mutex_unlock(&q->lock);
 
@@ -86,8 +155,7 @@ static void *worker_main(void *arg)
 
 		pthread_mutex_lock(&q->lock);
 		q->running[w->index] = 0;
-		if (q->drainers > 0)
-			pthread_cond_broadcast(&q->ended);
+		job_ended(q, owner);
 	}
 	pthread_mutex_unlock(&q->lock);
 	return NULL;
@@ -121,6 +189,7 @@ int workq_new(const struct workq_options *o, struct workq **ret)
 		return -ENOMEM;
 	strncpy(q->name, o->name ? o->name : "work", sizeof(q->name) - 1);
 	q->threads = o->threads;
+	q->each = o->each > 0 ? o->each : o->threads;
 	q->low_priority = o->low_priority;
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->work, NULL);
@@ -129,9 +198,31 @@ int workq_new(const struct workq_options *o, struct workq **ret)
 	return 0;
 }
 
-int workq_submit(struct workq *q, workq_fn *fn, void *arg)
+static int add_job(struct workq *q, uint32_t who, struct job *job)
+{
+	struct owner *o = owner_of(q, who);
+
+	if (!o) {
+		o = calloc(1, sizeof(*o));
+		if (!o)
+			return -ENOMEM;
+		o->who = who;
+		o->next = q->owners;
+		q->owners = o;
+	}
+	if (o->head)
+		o->tail->next = job;
+	else
+		o->head = job;
+	o->tail = job;
+	q->queued++;
+	return 0;
+}
+
+int workq_submit_for(struct workq *q, uint32_t who, workq_fn *fn, void *arg)
 {
 	auto_free struct job *job = malloc(sizeof(*job));
+	int r;
 
 	if (!job)
 		return -ENOMEM;
@@ -142,21 +233,26 @@ int workq_submit(struct workq *q, workq_fn *fn, void *arg)
 	if (q->queued >= q->idle && q->started < q->threads && start_worker(q) < 0 && q->started == 0)
 		return -ENOMEM;
 	*job = (struct job){.ticket = ++q->last_ticket, .fn = fn, .arg = arg};
-	if (q->tail)
-		q->tail->next = job;
-	else
-		q->head = job;
-	q->tail = take_ptr(job);
-	q->queued++;
+	r = add_job(q, who, job);
+	if (r < 0)
+		return r;
+	job = NULL;
 	pthread_cond_signal(&q->work);
 	return 0;
+}
+
+int workq_submit(struct workq *q, workq_fn *fn, void *arg)
+{
+	return workq_submit_for(q, WORKQ_NOBODY, fn, arg);
 }
 
 /* Is a job with this ticket or an older one still queued or running? Under the lock. */
 static bool is_pending(const struct workq *q, uint64_t ticket)
 {
-	if (q->head && q->head->ticket <= ticket)
-		return true;
+	for (const struct owner *o = q->owners; o; o = o->next) {
+		if (o->head && o->head->ticket <= ticket)
+			return true;
+	}
 	for (unsigned i = 0; i < q->started; i++) {
 		if (q->running[i] != 0 && q->running[i] <= ticket)
 			return true;

@@ -56,7 +56,7 @@ struct kept_job {
 	_Atomic uint32_t opcode;
 	_Atomic int64_t since_ns; /* monotonic; 0: at nothing yet */
 };
-#define KEPT_JOBS 16
+#define KEPT_JOBS 64
 
 /* What the keeper has seen of a hand or a job, look by look (hangs.c); nobody else's. */
 struct kept_watch {

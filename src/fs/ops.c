@@ -90,7 +90,7 @@ static int setattr_later(const struct call *c, fuse_ino_t ino, const struct stat
 		return -ENOMEM;
 	*j = (struct setattr_job){.ino = ino, .to = *to, .to_set = to_set};
 	call_move(&j->c, c);
-	int r = fs_pool_run(c->fs, FS_POOL_LONG, setattr_run, j);
+	int r = fs_pool_run(c->fs, FS_POOL_LONG, c->who.uid, setattr_run, j);
 	if (r < 0)
 		free(j);
 	return r;
@@ -216,7 +216,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 			call_move(&j->c, &c);
 			j->parent = parent;
 			text_copy(j->name, sizeof j->name, name);
-			r = fs_pool_run(c.fs, FS_POOL_LONG, rmdir_run, j);
+			r = fs_pool_run(c.fs, FS_POOL_LONG, c.who.uid, rmdir_run, j);
 			if (r == 0)
 				return;
 			free(j);

@@ -322,7 +322,7 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 		call_move(&j->c, &j->c);
 		j->ino = ino;
 		j->datasync = datasync != 0;
-		r = fs_pool_run(j->c.fs, FS_POOL_SYNC, fsyncdir_run, j);
+		r = fs_pool_run(j->c.fs, FS_POOL_SYNC, j->c.who.uid, fsyncdir_run, j);
 	}
 	if (r < 0) {
 		free(j);

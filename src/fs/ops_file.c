@@ -159,7 +159,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	call_move(&j->c, &j->c);
 	j->of = of;
 	j->datasync = datasync != 0;
-	int r = fs_pool_run(j->c.fs, FS_POOL_SYNC, fsync_run, j);
+	int r = fs_pool_run(j->c.fs, FS_POOL_SYNC, j->c.who.uid, fsync_run, j);
 	if (r < 0) {
 		free(j);
 		fuse_reply_err(req, -r);

@@ -1,7 +1,8 @@
 /* Threads for what may take long: a commit hashes, a discard removes a tree, an fsync waits for the disk. The threads that read requests hand such
  * a request over and go on; its job replies.
  *
- * Two pools, so that an fsync of one training never waits behind the commits of others. A job never touches the mount (nobody would serve it once the
+ * Two pools, so that an fsync of one training never waits behind the commits of others. In each of them a user has a share that leaves threads for others: commits of terabytes,
+ * or a thousand commits that each wait a second for a file that stays open, are held up by each other only. A job never touches the mount (nobody would serve it once the
  * session ends) and holds none of our locks while it waits. */
 #include "session.h"
 
@@ -9,16 +10,18 @@
 #include <mintfs/cleanup.h>
 #include <unistd.h>
 
-#define LONG_THREADS 8
-#define SYNC_THREADS 8
+#define LONG_THREADS 32
+#define LONG_EACH 8
+#define SYNC_THREADS 32
+#define SYNC_EACH 8
 _Static_assert(LONG_THREADS + SYNC_THREADS <= KEPT_JOBS, "each of them can be watched");
 
 int pool_start(struct fs *fs)
 {
-	int r = workq_new(&(struct workq_options){.name = "mintfs-long", .threads = LONG_THREADS}, &fs->long_pool);
+	int r = workq_new(&(struct workq_options){.name = "mintfs-long", .threads = LONG_THREADS, .each = LONG_EACH}, &fs->long_pool);
 
 	if (r == 0)
-		r = workq_new(&(struct workq_options){.name = "mintfs-sync", .threads = SYNC_THREADS}, &fs->sync_pool);
+		r = workq_new(&(struct workq_options){.name = "mintfs-sync", .threads = SYNC_THREADS, .each = SYNC_EACH}, &fs->sync_pool);
 	if (r < 0)
 		pool_stop(fs);
 	return r;
@@ -64,7 +67,7 @@ static void run_job(void *arg)
 	}
 }
 
-int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg)
+int fs_pool_run(struct fs *fs, enum fs_pool which, uid_t uid, void (*fn)(void *), void *arg)
 {
 	struct pool_job *j = malloc(sizeof *j);
 	const struct kept_hand *hand = channel_hand(&fs->channel);
@@ -73,7 +76,7 @@ int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg
 	if (!j)
 		return -ENOMEM;
 	*j = (struct pool_job){.kept = fs->channel.kept, .opcode = hand ? atomic_load(&hand->opcode) : 0, .fn = fn, .arg = arg};
-	r = workq_submit(which == FS_POOL_SYNC ? fs->sync_pool : fs->long_pool, run_job, j);
+	r = workq_submit_for(which == FS_POOL_SYNC ? fs->sync_pool : fs->long_pool, uid, run_job, j);
 	if (r < 0)
 		free(j);
 	return r;

@@ -199,7 +199,7 @@ struct fs {
 enum fs_pool { FS_POOL_LONG /* commit, discard */, FS_POOL_SYNC /* fsync */ };
 int pool_start(struct fs *fs);
 void pool_stop(struct fs *fs); /* runs what is queued */
-int fs_pool_run(struct fs *fs, enum fs_pool which, void (*fn)(void *), void *arg); /* -ENOMEM, -ESHUTDOWN */
+int fs_pool_run(struct fs *fs, enum fs_pool which, uid_t uid, void (*fn)(void *), void *arg); /* uid: whose request it is. -ENOMEM, -ESHUTDOWN */
 
 /* ---- call.c: a request from its beginning to its one reply ---- */
 void call_begin(struct call *c, fuse_req_t req);

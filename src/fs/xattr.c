@@ -244,7 +244,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	call_begin(&c, req);
 	if (own && r < 0) {
 		j = new_job(&c, ino, name, value, size);
-		r = j ? fs_pool_run(c.fs, FS_POOL_LONG, setxattr_run, j) : -ENOMEM;
+		r = j ? fs_pool_run(c.fs, FS_POOL_LONG, c.who.uid, setxattr_run, j) : -ENOMEM;
 		if (r == 0)
 			return;
 		free(j);

@@ -256,7 +256,7 @@ static void clear_staging(struct commit_work *w)
 	*s = (struct staging){.r = w->r, .version_id = w->v.id, .n = w->n_items};
 	for (size_t i = 0; i < w->n_items; i++)
 		s->ids[i] = w->items[i].id; /* also those that were there: an earlier try may have left our own file unsealed */
-	if (workq_submit(w->tree.n <= STAGING_SMALL ? w->r->tidying : w->r->jobs, clear_staging_job, s) < 0)
+	if (workq_submit_for(w->tree.n <= STAGING_SMALL ? w->r->tidying : w->r->jobs, w->v.uid, clear_staging_job, s) < 0)
 		clear_staging_job(s);
 }
 

@@ -35,13 +35,13 @@ static void remove_job(void *arg)
 	free(j);
 }
 
-static void remove_tree_later(struct registry *r, int64_t id)
+static void remove_tree_later(struct registry *r, int64_t id, uid_t uid)
 {
 	struct remove_job *j = malloc(sizeof *j);
 	if (!j)
 		return; /* the next mount does it */
 	*j = (struct remove_job){r, id};
-	if (workq_submit(r->jobs, remove_job, j) < 0)
+	if (workq_submit_for(r->jobs, uid, remove_job, j) < 0)
 		free(j);
 }
 
@@ -128,6 +128,6 @@ int registry_discard(struct registry *r, const struct registry_actor *who, int64
 	live_remove(r->live, version_id);
 	log_info(r->log, "%s discarded", label);
 	registry_emit(r, REGISTRY_DISCARDED, v.model_id, version_id, v.number);
-	remove_tree_later(r, version_id);
+	remove_tree_later(r, version_id, v.uid);
 	return 0;
 }

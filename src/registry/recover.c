@@ -95,7 +95,7 @@ static void finish_later(struct registry *r, int64_t id)
 	struct finish_job *j = r->resumed ? malloc(sizeof *j) : NULL;
 	if (j)
 		*j = (struct finish_job){r, id};
-	if (j && workq_submit(r->jobs, finish_job, j) == 0)
+	if (j && workq_submit_for(r->jobs, 0, finish_job, j) == 0)
 		return;
 	free(j);
 	commit_clear_staging(r, id);

@@ -16,6 +16,9 @@ struct live_table;
 struct observer;
 struct readers;
 
+#define JOBS_THREADS 12
+#define JOBS_EACH 3 /* of one user: another's automatic commit does not wait behind his terabytes */
+
 struct registry {
 	char *path, *mountpoint; /* mountpoint: NULL unless we serve one */
 	int dirfd;

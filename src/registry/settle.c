@@ -145,7 +145,7 @@ static void after_soon(struct live_table *t, struct live *l)
 	if (t->stopped || l->settled || !live_run_over(l))
 		return;
 	l->settled = true;
-	if (workq_submit(t->r->jobs, after_job, live_ref(l)) < 0)
+	if (workq_submit_for(t->r->jobs, l->uid, after_job, live_ref(l)) < 0)
 		live_put(l);
 }
 
@@ -159,7 +159,7 @@ void live_settle_soon(struct live_table *t, struct live *l)
 		return;
 	if (draft_open_files(l->draft) != 0)
 		return; /* live_quiet comes when the last is closed */
-	if (workq_submit(t->r->jobs, settle_job, live_ref(l)) < 0)
+	if (workq_submit_for(t->r->jobs, l->uid, settle_job, live_ref(l)) < 0)
 		live_put(l);
 	else
 		l->settling = true;

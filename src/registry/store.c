@@ -86,7 +86,7 @@ static int open_rooms(struct registry *r, struct fault *f)
 		return refuse_system(f, rc, "cannot open the blobs of %s", r->path);
 	if ((rc = drafts_open(r->dirfd, !r->read_only, r->log, quiet, r, &r->drafts, f)) < 0)
 		return refuse_system(f, rc, "cannot open the drafts of %s", r->path);
-	if ((rc = workq_new(&(struct workq_options){.name = "mintfs-jobs", .threads = 3}, &r->jobs)) < 0 ||
+	if ((rc = workq_new(&(struct workq_options){.name = "mintfs-jobs", .threads = JOBS_THREADS, .each = JOBS_EACH}, &r->jobs)) < 0 ||
 	    (rc = workq_new(&(struct workq_options){.name = "mintfs-tidy", .threads = 1}, &r->tidying)) < 0 ||
 	    (rc = observer_new(&r->observer)) < 0 || (rc = live_table_new(r, &r->live)) < 0)
 		return refuse_system(f, rc, "cannot open the store %s", r->path);

@@ -217,6 +217,61 @@ static void test_drain_waits_for_every_older_job(void **state)
 	workq_free(q);
 }
 
+static void test_an_owner_with_many_jobs_leaves_threads_for_others(void **state)
+{
+	struct record gate = RECORD_INIT, notes = RECORD_INIT;
+	struct numbered jobs[2] = {{&notes, 0}, {&notes, 1}};
+	struct workq *q;
+
+	assert_int_equal(workq_new(&(struct workq_options){.name = "shares", .threads = 3, .each = 2}, &q), 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(workq_submit_for(q, 1001, wait_at_gate, &gate), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(workq_submit_for(q, 1002 + (unsigned)i, note_number, &jobs[i]), 0);
+	for (int n = 0; n < 2;) { /* would wait for ever behind the hundred */
+		SCOPED_LOCK(&notes.lock);
+		n = notes.n;
+	}
+	pthread_mutex_lock(&gate.lock);
+	assert_true(gate.inside <= 2);
+	pthread_mutex_unlock(&gate.lock);
+	open_gate(&gate);
+	workq_drain(q);
+	assert_int_equal(gate.inside, 0);
+	workq_free(q);
+}
+
+/* Two threads, one of which is held by a job of owner 1: his second one comes after everybody's first. */
+static void test_who_has_the_fewest_running_comes_first(void **state)
+{
+	struct record gate = RECORD_INIT, notes = RECORD_INIT;
+	struct numbered jobs[4] = {{&notes, 0}, {&notes, 1}, {&notes, 2}, {&notes, 3}};
+	struct workq *q;
+
+	assert_int_equal(workq_new(&(struct workq_options){.name = "turns", .threads = 2, .each = 2}, &q), 0);
+	assert_int_equal(workq_submit_for(q, 1, wait_at_gate, &gate), 0);
+	for (bool held = false; !held;) {
+		SCOPED_LOCK(&gate.lock);
+		held = gate.inside == 1;
+	}
+	pthread_mutex_lock(&notes.lock); /* the other thread waits in its first job */
+	assert_int_equal(workq_submit_for(q, 2, note_number, &jobs[0]), 0);
+	assert_int_equal(workq_submit_for(q, 1, note_number, &jobs[2]), 0);
+	assert_int_equal(workq_submit_for(q, 3, note_number, &jobs[1]), 0);
+	assert_int_equal(workq_submit(q, note_number, &jobs[3]), 0);
+	pthread_mutex_unlock(&notes.lock);
+	for (int n = 0; n < 4;) {
+		SCOPED_LOCK(&notes.lock);
+		n = notes.n;
+	}
+	open_gate(&gate);
+	workq_free(q);
+	int of_owner_1 = 0;
+	while (notes.order[of_owner_1] != 2)
+		of_owner_1++;
+	assert_int_equal(of_owner_1, 3); /* whose other job runs all the time */
+}
+
 struct late {
 	struct workq *q;
 	struct record *gate;
@@ -313,6 +368,8 @@ int main(void)
 		cmocka_unit_test(test_one_thread_runs_jobs_in_order),
 		cmocka_unit_test(test_several_threads_run_jobs_at_once_and_never_more_than_asked),
 		cmocka_unit_test(test_drain_waits_for_every_older_job),
+		cmocka_unit_test(test_an_owner_with_many_jobs_leaves_threads_for_others),
+		cmocka_unit_test(test_who_has_the_fewest_running_comes_first),
 		cmocka_unit_test(test_free_runs_what_is_queued_and_takes_no_more),
 		cmocka_unit_test(test_background_threads_are_nice_named_and_deaf_to_signals),
 		cmocka_unit_test(test_a_queue_without_threads_or_with_too_many_is_refused),

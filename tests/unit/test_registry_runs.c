@@ -322,11 +322,12 @@ static void test_an_open_file_holds_the_end_of_a_run_up(void **state)
 	WAIT_FOR(get(x, v.id).state == CATALOG_COMMITTED);
 }
 
-struct gate { pthread_mutex_t mutex; };
+struct gate { pthread_mutex_t mutex; atomic_uint came; };
 
 static void pass_gate(void *arg)
 {
 	struct gate *g = arg;
+	atomic_fetch_add(&g->came, 1);
 	pthread_mutex_lock(&g->mutex);
 	pthread_mutex_unlock(&g->mutex);
 }
@@ -351,8 +352,9 @@ static void test_a_file_opened_between_the_end_of_a_run_and_its_judgement_holds_
 	writes(s, trainer, v.id, "model.pth");
 	assert_int_equal(registry_draft_get(x->r, v.id, &d, &writable), 0);
 	pthread_mutex_lock(&gate.mutex);
-	for (int i = 0; i < 16; i++) /* more than there are threads for jobs */
+	for (int i = 0; i < JOBS_THREADS; i++)
 		assert_int_equal(workq_submit(x->r->jobs, pass_gate, &gate), 0);
+	WAIT_FOR(atomic_load(&gate.came) == JOBS_THREADS); /* all are held */
 	ends(s, trainer, 0);
 	WAIT_FOR(is_settling(x, v.id));
 	assert_int_equal(draft_file_opened(d, 1, false, "model.pth"), 0); /* somebody reads */
