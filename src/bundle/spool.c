@@ -87,7 +87,9 @@ struct contents {
 static int map_slots(size_t n, int *ret_fd, struct slot **ret)
 {
 	auto_close int fd = open_nameless();
-	int error = fd < 0 ? fd : sys_fallocate(fd, 0, 0, (off_t)(n * sizeof(struct slot)));
+	if (fd < 0)
+		return fd;
+	int error = sys_fallocate(fd, 0, 0, (off_t)(n * sizeof(struct slot)));
 	if (error == -EOPNOTSUPP)
 		error = sys_ftruncate(fd, (off_t)(n * sizeof(struct slot)));
 	if (error < 0)
