@@ -20,7 +20,7 @@ int draft_nodes_new(struct fs *fs, struct draft_nodes **ret)
 	struct rlimit limit = {.rlim_cur = 1024};
 
 	getrlimit(RLIMIT_NOFILE, &limit);
-	return draft_table_new(fs->keep, (size_t)(limit.rlim_cur / 2), ret);
+	return draft_table_new(fs->keep, (size_t)(limit.rlim_cur / 4), ret); /* see shares.c for the rest */
 }
 
 /* ---- a version that was committed, for those who are still in its draft ---- */

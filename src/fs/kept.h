@@ -14,6 +14,7 @@ struct kept_open {
 	uint64_t backing_ino;
 	int32_t backing_id;
 	uint32_t flags;
+	uint32_t uid;        /* who opened it */
 };
 enum { KEPT_WRITABLE = 1, KEPT_DRAFT = 2, KEPT_TEXT = 4 };
 _Static_assert(sizeof(struct kept_open) <= KEEP_OPEN_SIZE, "an open file fits its record");
@@ -23,6 +24,7 @@ struct kept_listing {
 	struct keep_slot slot;
 	uint64_t unique, ino;
 	uint32_t class; /* of ops_dir.c */
+	uint32_t uid;   /* who opened it */
 };
 _Static_assert(sizeof(struct kept_listing) <= KEEP_LISTING_SIZE, "a listing fits its record");
 

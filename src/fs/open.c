@@ -87,7 +87,10 @@ static int add_entry(struct fs *fs, const struct open_file *proto, struct kept_o
 	return r;
 }
 
-int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_file_info *fi)
+/* Descriptors that it takes: its own, the pin of a draft's node, and a writer's path_fd. */
+static unsigned cost_of(bool is_draft, bool writable) { return 1 + is_draft + writable; }
+
+static int begin_entry(struct call *c, const struct open_file *proto, struct fuse_file_info *fi)
 {
 	struct fs *fs = c->fs;
 	struct kept_open *kept = keep_take(fs->keep, KEEP_OPENS);
@@ -99,6 +102,7 @@ int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_f
 	/* Before it stands in the list, where open_drop_ghost reads it. */
 	kept->unique = c->unique;
 	kept->ino = proto->ino;
+	kept->uid = c->who.uid;
 	kept->version_id = proto->version_id;
 	kept->backing_ino = proto->backing_ino;
 	kept->flags = (proto->writable ? KEPT_WRITABLE : 0) | (proto->is_draft ? KEPT_DRAFT : 0) | (proto->is_text ? KEPT_TEXT : 0);
@@ -114,6 +118,19 @@ int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_f
 	fi->direct_io = proto->is_text;                      /* each open reads the text as it was then */
 	fi->keep_cache = !proto->is_text && !proto->is_draft; /* what is committed never changes */
 	return 0;
+}
+
+int open_file_begin(struct call *c, const struct open_file *proto, struct fuse_file_info *fi)
+{
+	unsigned cost = cost_of(proto->is_draft, proto->writable);
+	int r = share_take(c, cost);
+
+	if (r < 0)
+		return r;
+	r = begin_entry(c, proto, fi);
+	if (r < 0)
+		share_give(c->fs, c->who.uid, cost);
+	return r;
 }
 
 int open_file_route(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct open_file *of)
@@ -175,6 +192,7 @@ void open_file_end(struct fs *fs, struct open_file *of)
 		draft_put(of->draft);
 		draft_nodes_closed(fs->draft_nodes, of->ino);
 	}
+	share_give(fs, of->kept->uid, cost_of(of->is_draft, of->writable));
 	keep_drop(fs->keep, KEEP_OPENS, of->kept);
 	free(of);
 }
@@ -289,6 +307,8 @@ int open_again(struct fs *fs, struct kept_open *kept)
 		r = tell_draft(fs, &of);
 	if (r == 0)
 		r = add_entry(fs, &of, kept, &e);
+	if (r == 0)
+		share_again(fs, kept->uid, cost_of(of.is_draft, of.writable));
 	if (r == 0 && of.node)
 		r = passthrough_again(fs, of.node, of.backing_id);
 	return r;

@@ -99,19 +99,24 @@ static int add_listing(struct fs *fs, struct listing *l, uint64_t *ret_handle)
 static int begin_listing(struct call *c, const struct node_ops *ops, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = c->fs;
+	int r = share_take(c, 1);
+	if (r < 0)
+		return r;
 	struct listing *l = malloc(sizeof *l);
 	struct kept_listing *kept = l ? keep_take(fs->keep, KEEP_LISTINGS) : NULL;
-	int r = !l ? -ENOMEM : kept ? 0 : -ENFILE;
+	r = !l ? -ENOMEM : kept ? 0 : -ENFILE;
 
 	if (r == 0) {
 		*l = (struct listing){.ops = ops, .fh = fi->fh, .ino = ino, .kept = kept};
 		r = add_listing(fs, l, &fi->fh);
 	}
 	if (r < 0) {
+		share_give(fs, c->who.uid, 1);
 		keep_drop(fs->keep, KEEP_LISTINGS, kept);
 		free(l);
 		return r;
 	}
+	kept->uid = c->who.uid;
 	kept->unique = c->unique;
 	kept->ino = ino;
 	while (classes[kept->class] != ops)
@@ -133,6 +138,8 @@ int listing_again(struct fs *fs, struct kept_listing *kept)
 	if (r < 0) {
 		free(l);
 		keep_drop(fs->keep, KEEP_LISTINGS, kept);
+	} else {
+		share_again(fs, kept->uid, 1);
 	}
 	return r;
 }
@@ -148,6 +155,7 @@ static void end_listing(struct call *c, struct listing *l, struct fuse_file_info
 	fi->fh = l->fh;
 	if (l->ops->releasedir && l->fh)
 		l->ops->releasedir(c, l->ino, fi);
+	share_give(c->fs, kept->uid, 1);
 	keep_drop(c->fs->keep, KEEP_LISTINGS, kept);
 	free(l);
 }

@@ -111,6 +111,8 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->keep = o->keep;
 	r = small_files_init(&fs->small);
 	if (r == 0)
+		r = shares_init(&fs->shares);
+	if (r == 0)
 		r = channel_init(&fs->channel, fs->keep);
 	if (r == 0)
 		r = fs->passthrough.routes && fs->listings ? copy_text(o->mountpoint, &fs->mountpoint) : -ENOMEM;
@@ -132,6 +134,7 @@ void fs_free(struct fs *fs)
 		return;
 	notify_free(fs->notify);
 	small_files_release(&fs->small);
+	shares_release(&fs->shares);
 	versions_cache_release(&fs->versions);
 	errors_release(&fs->errors);
 	passthrough_release(&fs->passthrough);

@@ -145,6 +145,18 @@ int small_file_content(struct call *c, fuse_ino_t ino, int *ret_fd); /* a descri
 void small_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off);
 void small_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence);
 
+/* ---- shares.c: how many descriptors the open files and listings of each user take ---- */
+struct shares {
+	pthread_mutex_t lock; /* the table */
+	struct map64 *taken;  /* numbers, by uid */
+	size_t each;          /* that one user may have; fixed */
+};
+int shares_init(struct shares *s); /* -ENOMEM */
+void shares_release(struct shares *s);
+int share_take(struct call *c, unsigned n);                 /* for the caller: -EMFILE with the sentence, -ENOMEM */
+void share_again(struct fs *fs, uid_t uid, unsigned n);     /* taken in the time of the worker before */
+void share_give(struct fs *fs, uid_t uid, unsigned n);
+
 /* ---- ops_dir.c ---- */
 int listing_again(struct fs *fs, struct kept_listing *kept); /* of the worker before */
 void listings_release(struct fs *fs); /* ends what the kernel never released */
@@ -191,6 +203,7 @@ struct fs {
 	struct error_ring errors;
 	struct versions_cache versions;
 	struct small_files small;
+	struct shares shares;
 	pthread_mutex_t listings_lock;
 	struct map64 *listings; /* open directories by their handles */
 };

@@ -1,6 +1,9 @@
 """What all users of a drive share: none of them can take so much of it that others are refused, or wait."""
+import errno
 import os
 import time
+
+import pytest
 
 from drive import apart, commit, state, wait_until, write
 
@@ -53,3 +56,59 @@ def test_commits_that_wait_for_one_user_s_open_files_hold_up_no_other_user(house
     took = time.monotonic() - began
     assert state(v) == "committed" and took < 3, took
     carl.kill()
+
+
+OPENS = {
+    "writers": "files.append(os.open(draft + '/f%d' % n, os.O_RDWR | os.O_CREAT))",
+    "readers": "files.append(os.open(draft + '/weights.pth', os.O_RDONLY))",
+    "directories": "files.append(os.open(draft, os.O_RDONLY | os.O_DIRECTORY))",
+    "generated": "files.append(os.open(draft + '/../../../../versions.json', os.O_RDONLY))",
+    "committed": "files.append(os.open(version + '/large.bin', os.O_RDONLY))",
+}
+UNTIL_REFUSED = """
+import errno
+files, error = [], 0
+try:
+    for n in range(3000):
+        {}
+except OSError as e:
+    error = e.errno
+"""
+
+
+@pytest.mark.parametrize("what", OPENS)
+def test_files_that_one_user_has_open_leave_descriptors_for_others(house, store, what):
+    drive = house.mount(store, descriptors=512)
+    for who in (BEN, CARL):
+        model_of(drive, who)
+    model = drive.at / f"product/{CARL}_all/mlstm"
+    draft, version = minted(model, CARL), minted(model, CARL)
+    write(version / "large.bin", bytes(200000))
+    apart(commit, version, uid=CARL)
+    carl = house.worker(uid=CARL)
+    names = {"draft": draft, "version": version}
+    carl.do(UNTIL_REFUSED.format(OPENS[what]), **names)
+    assert carl.do("error") == errno.EMFILE and carl.do("len(files)") >= 40
+    assert "as many files open as one user may have" in drive.log_text()
+
+    def works():
+        v = minted(drive.at / f"product/{BEN}_all/mlstm", BEN)
+        open_files = [open(v / f"{n}.bin", "wb") for n in range(10)]
+        os.listdir(v)
+        for f in open_files:
+            f.close()
+        apart(commit, v, uid=BEN)
+        assert state(v) == "committed"
+
+    works()
+    drive.wait_worker(drive.kill_worker())  # the next one counts what is open
+    carl.do(UNTIL_REFUSED.replace("files, error = [], 0", "error = 0").format(OPENS[what]), **names)
+    assert carl.do("error") == errno.EMFILE
+    works()
+    carl.do("for f in files: os.close(f)")
+
+    def opens_again():
+        carl.do(UNTIL_REFUSED.format(OPENS[what]) + "count = len(files)\nfor f in files: os.close(f)\n", **names)
+        return carl.do("count") >= 40
+
+    wait_until(opens_again, what="what was closed counts no more")
