@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 SECTOR = 512
+SUPERBLOCK_END = 2048  # of ext4, which takes for granted that it is written whole: torn, it fails its own checksum, and no mount helps
 WRITE, FLUSH, MARK = b"W", b"F", b"M"
 RECORD = struct.Struct("<cQI")  # kind, offset, length of the data behind it
 
@@ -192,7 +193,7 @@ class Replay:
             if fate > odds:
                 continue
             kept += 1
-            if pick.random() < 0.25 and len(data) > SECTOR:  # torn: any of its sectors
+            if pick.random() < 0.25 and len(data) > SECTOR and offset >= SUPERBLOCK_END:  # torn: any of its sectors
                 for at in range(0, len(data), SECTOR):
                     if pick.random() < 0.5:
                         image[offset + at:offset + at + SECTOR] = data[at:at + SECTOR]
