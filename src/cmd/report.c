@@ -116,7 +116,7 @@ int command_words(const char *json, struct buf *out)
 	auto_buf struct buf object = BUF_INIT(1 << 20);
 	unsigned n = 0;
 	bool quoted = false;
-	if (json[0] != '[')
+	if (!json || json[0] != '[')
 		return -EINVAL;
 	for (const char *c = json + 1; *c; c++) {
 		if (!quoted && *c == '"')
@@ -165,7 +165,9 @@ int metrics_add(struct metrics *m, const char *name, const char *value, const ch
 
 static int add_metric(const char *name, const char *value, const char *json, void *arg)
 {
-	return metrics_add(arg, name + 2, value, json); /* without "m." */
+	if (strncmp(name, "m.", 2) != 0) /* a catalog with something else than an object in its place */
+		return -EINVAL;
+	return metrics_add(arg, name + 2, value, json);
 }
 
 int metrics_parse(const char *json, struct metrics *ret)

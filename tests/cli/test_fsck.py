@@ -176,6 +176,28 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
     assert done.code == 1 and ("catalog-page" in done.out or "damaged" in done.err)
 
 
+@pytest.mark.parametrize("table, column, value, command", [
+    ("versions", "metrics_summary", 5, ("show", f"{MODEL}/v1")),
+    ("versions", "metrics_summary", 5, ("log", MODEL)),
+    ("about", "labels", "7", ("show", f"{MODEL}/v1")),
+    ("files", "type", -1, ("export", "-o", "all.tar", MODEL)),
+    ("seen_commands", "id", 0, ("uses", f"{MODEL}/v1")),
+])
+def test_values_that_none_of_us_writes_into_the_catalog_crash_no_command(drive, tmp_path, table, column, value, command):
+    """The owner of a store may write what he likes into it, and root looks at it."""
+    drive.version({"model.bin": "weights", "metadata.json": '{"labels": {"a": "b"}, "metrics": {"rmse": 1}}'})
+    subprocess.run(["cat", drive.path(MODEL) / "v1" / "model.bin"], stdout=subprocess.DEVNULL, check=True)
+    wait_for(lambda: sql(drive.store, "SELECT 1 FROM seen_commands"))
+    drive.umount()
+    db = sqlite3.connect(drive.store / "catalog.db")
+    db.execute("PRAGMA ignore_check_constraints = ON")
+    assert db.execute(f"UPDATE {table} SET {column} = ?", (value,)).rowcount > 0
+    db.commit()
+    db.close()
+    done = call(command[0], "--store", drive.store, *command[1:], cwd=tmp_path)
+    assert done.code in (0, 1) and "Sanitizer" not in done.err and "runtime error" not in done.err, done.err
+
+
 def read_by(pid):
     """Bytes that a process has read by system calls."""
     with open(f"/proc/{pid}/io") as f:
