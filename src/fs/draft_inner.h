@@ -12,6 +12,7 @@
 struct draft_nodes {
 	struct keep *keep; /* NULL: nothing outlives the process */
 	size_t max_dir_fds;
+	int last_pin; /* a name that goes away is not pinned by a descriptor from this one on */
 	pthread_mutex_t settling; /* one version at a time; who takes it has a reader of the catalog in hand already */
 	pthread_mutex_t renames;
 	pthread_mutex_t lock;

@@ -20,7 +20,9 @@
 #include <mintfs/cleanup.h>
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define OTHERS (UINT64_C(1) << (NODE_VALUE_BITS - 1)) /* no file system counts its inodes up to here */
 
@@ -140,12 +142,23 @@ static void settle(struct draft_nodes *n, struct draft_node *node, struct trash 
 	}
 }
 
+/* Who holds thousands of removed files without having them open (O_PATH, working directories) costs a pin each. The kernel gives the lowest free number, so one beyond this says
+ * that all below are taken: what is left is for opens. */
+static int last_pin(void)
+{
+	struct rlimit l = {.rlim_cur = 1024};
+
+	getrlimit(RLIMIT_NOFILE, &l);
+	return l.rlim_cur < INT_MAX ? (int)(l.rlim_cur - l.rlim_cur / 8) : INT_MAX;
+}
+
 int draft_table_new(struct keep *keep, size_t max_dir_fds, struct draft_nodes **ret)
 {
 	struct draft_nodes *n = calloc(1, sizeof(*n));
 
 	if (!n)
 		return -ENOMEM;
+	n->last_pin = last_pin();
 	n->map = map64_new();
 	n->others = map64_new();
 	n->twins = map64_new();
@@ -509,7 +522,7 @@ struct draft_node *draft_node_leaving(struct draft_nodes *n, const struct draft_
 	if (pinned)
 		return node;
 	fd = sys_openat(dirfd, name, O_PATH | O_NOFOLLOW, 0);
-	if (fd < 0 || sys_fstat(fd, &found) < 0 || table_check_same(node, &found) < 0)
+	if (fd < 0 || fd >= n->last_pin || sys_fstat(fd, &found) < 0 || table_check_same(node, &found) < 0)
 		return node; /* no descriptor left: the node may be lost, the removal goes on */
 	pthread_mutex_lock(&n->lock);
 	if (node->fd < 0) {

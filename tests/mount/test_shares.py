@@ -112,3 +112,24 @@ def test_files_that_one_user_has_open_leave_descriptors_for_others(house, store,
         return carl.do("count") >= 40
 
     wait_until(opens_again, what="what was closed counts no more")
+
+
+def test_removed_files_that_one_user_holds_without_having_them_open_leave_descriptors_for_others(house, store):
+    drive = house.mount(store, descriptors=512)
+    draft = minted(model_of(drive, CARL), CARL)
+    other = minted(model_of(drive, BEN), BEN)
+    carl = house.worker(uid=CARL)
+    carl.do("""
+held = []
+for n in range(600):
+    os.mkdir(draft + "/d")
+    os.close(os.open(draft + "/f", os.O_CREAT | os.O_WRONLY))
+    held += [os.open(draft + "/d", os.O_PATH), os.open(draft + "/f", os.O_PATH)]
+    os.rmdir(draft + "/d")
+    os.unlink(draft + "/f")
+""", draft=draft)
+    files = [open(other / f"{n}.bin", "wb") for n in range(10)]
+    for f in files:
+        f.close()
+    apart(commit, other, uid=BEN)
+    assert state(other) == "committed"
