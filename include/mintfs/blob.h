@@ -73,7 +73,9 @@ struct blob_found {
 	struct blob_id id; /* this and the rest: of blobs only */
 	uint64_t size;
 	int64_t ctime_ns;
-	bool sealed;       /* read-only, and this is its only name (the immutable flag is not asked for) */
+	bool sealed;       /* read-only, and this is its only name; whatever the immutable flag */
+	bool immutable;    /* sealed, and has the flag */
+	bool lacks_flag;   /* sealed, and could have the flag by its file system; neither: that cannot be told */
 	unsigned links;
 };
 typedef int blob_found_fn(const struct blob_found *b, void *arg);
@@ -81,6 +83,8 @@ typedef int blob_found_fn(const struct blob_found *b, void *arg);
 /* Calls fn for each blob whose id begins with this byte, and each stray among them, in order of name; with BLOB_BESIDE for the strays beside the directories of
  * the 256 bytes. All names are read before fn is called first, so it may remove them. Non-zero of fn is returned. */
 int blob_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg);
+/* Could blob_seal set the immutable flag, by file system and privilege? Tried on a file that nobody sees; false where there can be none. */
+bool blob_can_protect(struct blob_store *s);
 /* Moves what has that name (of blob_scan) to newdir/newname, on the same file system: -EEXIST if that is taken, -ENOENT if it is gone. Durable, also in newdir. For a
  * blob, the caller holds the store's write lock. */
 int blob_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname);

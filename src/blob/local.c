@@ -227,6 +227,7 @@ static const struct blob_store_ops local_ops = {
 	.size = local_size,
 	.remove = local_remove,
 	.each = local_each,
+	.can_protect = local_can_protect,
 	.scan = local_scan,
 	.set_aside = local_set_aside,
 	.make_private = local_make_private,

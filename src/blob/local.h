@@ -55,6 +55,7 @@ int local_sync_names(const struct local_store *s, const uint8_t *shards, size_t 
 
 /* local_scan.c */
 int local_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg);
+bool local_can_protect(struct blob_store *s);
 int local_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname);
 int local_make_private(struct blob_store *s, const struct blob_id *id, uint64_t size);
 

@@ -64,6 +64,17 @@ static int read_names(const struct local_store *s, const char *name, struct name
 	return r < 0 ? r : sort_names(l);
 }
 
+/* By one more look at a cached inode, 0.5 microseconds, instead of an open and an ioctl. */
+static void tell_flag(const struct local_store *s, struct blob_found *b)
+{
+	struct statx stx;
+
+	if (statx(s->dir, b->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &stx) < 0 || !(stx.stx_attributes_mask & STATX_ATTR_IMMUTABLE))
+		return;
+	b->immutable = (stx.stx_attributes & STATX_ATTR_IMMUTABLE) != 0;
+	b->lacks_flag = !b->immutable;
+}
+
 static int tell(const struct local_store *s, const char *name, const struct blob_id *id, blob_found_fn *fn, void *arg)
 {
 	struct blob_found b = {.name = name};
@@ -82,6 +93,8 @@ static int tell(const struct local_store *s, const char *name, const struct blob
 		b.ctime_ns = timespec_ns(st.st_ctim);
 		b.sealed = local_judge(&st, b.size) == LOCAL_SOUND;
 		b.links = (unsigned)st.st_nlink;
+		if (b.sealed)
+			tell_flag(s, &b);
 	}
 	return fn(&b, arg);
 }
@@ -132,6 +145,19 @@ int local_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *ar
 }
 
 /* ---- repairs ---- */
+
+bool local_can_protect(struct blob_store *base)
+{
+	const struct local_store *s = local_store(base);
+	struct local_temp t;
+	bool can;
+
+	if (local_temp_open(s, &t) < 0)
+		return false;
+	can = sys_set_immutable(t.fd, true) == 0 && sys_set_immutable(t.fd, false) == 0;
+	local_temp_close(s, &t);
+	return can;
+}
 
 static int sync_parent(const struct local_store *s, const char *name)
 {

@@ -96,6 +96,11 @@ int blob_scan(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg
 	return s->ops->scan(s, first_byte, fn, arg);
 }
 
+bool blob_can_protect(struct blob_store *s)
+{
+	return s->ops->can_protect(s);
+}
+
 int blob_set_aside(struct blob_store *s, const char *name, int newdir, const char *newname)
 {
 	return s->ops->set_aside(s, name, newdir, newname);

@@ -15,6 +15,7 @@ struct blob_store_ops {
 	int (*size)(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);
 	int (*remove)(struct blob_store *s, const struct blob_id *id);
 	int (*each)(struct blob_store *s, blob_each_fn *fn, void *arg);
+	bool (*can_protect)(struct blob_store *s);
 	int (*scan)(struct blob_store *s, int first_byte, blob_found_fn *fn, void *arg);
 	int (*set_aside)(struct blob_store *s, const char *name, int newdir, const char *newname);
 	int (*make_private)(struct blob_store *s, const struct blob_id *id, uint64_t size);

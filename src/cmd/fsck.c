@@ -166,7 +166,7 @@ const struct command cmd_fsck = {
 		"      --rate BYTES   read at most so many bytes a second: 50M, 1G\n"
 		"      --restart      hash from the beginning\n"
 		"      --repair       make anew what is derived, move what belongs nowhere to lost+found/ in the store, record what is lost: reads of it say EIO,\n"
-		"                     and the next commit of the same content heals it\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"
+		"                     and the next commit of the same content heals it; set the immutable flag of contents that lost it\n" HELP_STORE HELP_JSON HELP_COLOR HELP_HELP "\n"
 		"Example:  mintfs fsck /srv/models.store --verify --rate 200M\n",
 	.run = run,
 };

@@ -32,6 +32,7 @@ static const struct { const char *word; bool problem; fsck_repair_fn *repair; } 
 	[FOUND_BLOB_UNSEALED] = {"blob-unsealed", true, repair_unsealed},
 	[FOUND_BLOB_RETURNED] = {"blob-returned", true, repair_returned},
 	[FOUND_BLOB_UNREADABLE] = {"blob-unreadable", true, NULL},
+	[FOUND_BLOB_UNPROTECTED] = {"blob-unprotected", false, repair_unprotected},
 	[FOUND_BLOB_UNNEEDED] = {"blob-unneeded", false, NULL},
 	[FOUND_VERSION_DAMAGED] = {"version-damaged", true, NULL},
 	[FOUND_DRAFT_LOST] = {"draft-lost", true, repair_draft_lost},
@@ -77,7 +78,7 @@ static void tell(struct fsck *k, const struct problem *p, bool repaired, const c
 {
 	struct registry_finding *f = calloc(1, sizeof *f);
 	k->sum.problems += kinds[p->kind].problem;
-	k->sum.repaired += repaired;
+	k->sum.repaired += kinds[p->kind].problem && repaired;
 	k->sum.notes += !kinds[p->kind].problem;
 	if (!f || !k->how->finding) {
 		free(f);

@@ -7,7 +7,7 @@
 enum finding {
 	FOUND_CATALOG_PAGE, FOUND_CATALOG_LINK, FOUND_MODEL_NAMES, FOUND_MODEL_NUMBERS, FOUND_ALIAS_ASTRAY, FOUND_METRICS_IDLE, FOUND_METRICS_DIFFER,
 	FOUND_ENTRIES_ASTRAY, FOUND_ENTRIES_BROKEN, FOUND_SUMS_WRONG,
-	FOUND_BLOB_MISSING, FOUND_BLOB_SIZE, FOUND_BLOB_DAMAGED, FOUND_BLOB_UNSEALED, FOUND_BLOB_RETURNED, FOUND_BLOB_UNREADABLE, FOUND_BLOB_UNNEEDED, FOUND_VERSION_DAMAGED,
+	FOUND_BLOB_MISSING, FOUND_BLOB_SIZE, FOUND_BLOB_DAMAGED, FOUND_BLOB_UNSEALED, FOUND_BLOB_RETURNED, FOUND_BLOB_UNREADABLE, FOUND_BLOB_UNPROTECTED, FOUND_BLOB_UNNEEDED, FOUND_VERSION_DAMAGED,
 	FOUND_DRAFT_LOST, FOUND_DRAFT_LEFTOVER, FOUND_DRAFT_ASTRAY, FOUND_STRAY,
 	FINDINGS
 };
@@ -57,7 +57,7 @@ fsck_repair_fn repair_metrics, repair_sums;
 
 /* fsck_blobs.c */
 int fsck_blobs(struct fsck *k);
-fsck_repair_fn repair_missing, repair_damaged, repair_unsealed, repair_returned;
+fsck_repair_fn repair_missing, repair_damaged, repair_unsealed, repair_returned, repair_unprotected;
 
 /* fsck_verify.c: hashing, with its pace and its place */
 struct verify;

@@ -12,11 +12,16 @@
 
 #define WORK_NS (60 * NS_PER_SEC) /* what changed less than a minute ago may be a commit under way */
 
+#define UNPROTECTED_NAMED 3 /* a store that was copied by other means has lost the flag of all its contents */
+
 struct shard {
 	struct fsck *k;
 	struct blob_rows rows;
 	size_t at;
 	uint64_t unneeded, unneeded_bytes;
+	uint64_t immutable;   /* contents that are needed and have the flag */
+	uint64_t unprotected; /* that lack it */
+	struct blob_id first[UNPROTECTED_NAMED]; /* of these */
 };
 
 static struct problem *note(struct fsck *k, const struct catalog_blob *row, struct problem *p)
@@ -121,6 +126,16 @@ static int check_blob(struct fsck *k, const struct catalog_blob *row, const stru
 	return rc == 0 && k->verify ? verify(k, row) : rc;
 }
 
+static void look_at_flag(struct shard *s, const struct blob_found *b)
+{
+	s->immutable += b->immutable;
+	if (!b->lacks_flag || b->ctime_ns > s->k->began_ns - WORK_NS) /* a commit seals last */
+		return;
+	if (s->unprotected < UNPROTECTED_NAMED)
+		s->first[s->unprotected] = b->id;
+	s->unprotected++;
+}
+
 static int note_stray(struct fsck *k, const char *name)
 {
 	struct problem *p = fsck_note(k, FOUND_STRAY, "blobs/%s belongs to nothing", name);
@@ -138,8 +153,10 @@ static int look_at_blob(const struct blob_found *b, void *arg)
 	const struct catalog_blob *row = s->at < s->rows.n && blob_id_equal(&s->rows.v[s->at].sha256, &b->id) ? &s->rows.v[s->at++] : NULL;
 	if (rc < 0)
 		return rc;
-	if (row && references_has(&s->k->live, row->id))
+	if (row && references_has(&s->k->live, row->id)) {
+		look_at_flag(s, b);
 		return check_blob(s->k, row, b);
+	}
 	s->unneeded++;
 	s->unneeded_bytes += b->size;
 	return 0;
@@ -158,6 +175,30 @@ static int check_shard(struct shard *s, uint8_t shard)
 
 static int look_beside(const struct blob_found *b, void *arg) { return note_stray(arg, b->name); }
 
+/* Nothing is said where it could not have been set, or not by the one who asks. In a store of somebody else than root, contents have it from a drive that root mounted; where none has it there never was
+ * such a drive, and its owner could not take the flag off again. */
+static int note_unprotected(struct fsck *k, const struct shard *s)
+{
+	char hex[BLOB_HEX_SIZE];
+	auto_buf struct buf names = BUF_INIT(1024);
+	if (s->unprotected == 0 || k->r->read_only || (k->r->owner != 0 && s->immutable == 0) || !blob_can_protect(k->r->blobs))
+		return 0;
+	for (uint64_t i = 0; i < s->unprotected && i < UNPROTECTED_NAMED; i++) {
+		blob_id_hex(&s->first[i], hex);
+		buf_printf(&names, "%s%s", i ? ", " : "", hex);
+	}
+	if (s->unprotected > UNPROTECTED_NAMED)
+		buf_printf(&names, ", …");
+	struct problem *p = fsck_note(k, FOUND_BLOB_UNPROTECTED, "%" PRIu64 " %s (chattr +i), so root could change %s: %s%s", s->unprotected,
+		s->unprotected == 1 ? "content lacks the immutable flag" : "contents lack the immutable flag", s->unprotected == 1 ? "it" : "them", buf_text(&names),
+		k->how->repair ? "" : "; 'mintfs fsck --repair' sets it again");
+	if (p && s->unprotected == 1) {
+		p->has_blob = true;
+		p->blob = s->first[0];
+	}
+	return p ? 0 : -ENOMEM;
+}
+
 int fsck_blobs(struct fsck *k)
 {
 	struct shard s = {.k = k};
@@ -165,6 +206,8 @@ int fsck_blobs(struct fsck *k)
 	for (unsigned i = 0; rc == 0 && i < 256; i++)
 		rc = check_shard(&s, (uint8_t)i);
 	blob_rows_release(&s.rows);
+	if (rc == 0)
+		rc = note_unprotected(k, &s);
 	if (rc == 0 && s.unneeded > 0 &&
 	    !fsck_note(k, FOUND_BLOB_UNNEEDED, "%" PRIu64 " contents of %" PRIu64 " bytes are held by no committed version: 'mintfs gc' frees them", s.unneeded, s.unneeded_bytes))
 		rc = -ENOMEM;
@@ -257,5 +300,37 @@ int repair_returned(struct fsck *k, const struct problem *p, char *words, size_t
 	if (rc == 0)
 		rc = catalog_write(k->r->catalog, true, returned_write, &id);
 	snprintf(words, size, "hashed, and recorded as there");
+	return rc < 0 ? rc : 1;
+}
+
+struct protecting { struct fsck *k; uint64_t done; };
+
+/* Who could write to it since it lost the flag may have done so; that is what --verify is for. What nobody needs gets none: a sweep would have to take it off. */
+static int protect_one(const struct blob_found *b, void *arg)
+{
+	struct protecting *t = arg;
+	struct catalog_blob row;
+	auto_read struct catalog_conn *conn = NULL;
+	if (!b->is_blob || !b->lacks_flag)
+		return 0;
+	int rc = catalog_read_begin(t->k->r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_blob_find(conn, &b->id, &row);
+	if (rc == 0 && references_has(&t->k->live, row.id)) {
+		blob_seal(t->k->r->blobs, &b->id);
+		t->done++;
+	}
+	if (rc == -ENOENT)
+		rc = 0;
+	return rc == 0 && !fsck_go_on(t->k) ? -ECANCELED : rc;
+}
+
+int repair_unprotected(struct fsck *k, const struct problem *p, char *words, size_t size)
+{
+	struct protecting t = {.k = k};
+	int rc = 0;
+	for (int shard = 0; rc == 0 && shard < 256; shard++)
+		rc = blob_scan(k->r->blobs, shard, protect_one, &t);
+	snprintf(words, size, "set again");
 	return rc < 0 ? rc : 1;
 }

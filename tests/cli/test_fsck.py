@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cli_env import BIN, call, wait_for
+from cli_env import BIN, Drive, call, can_mount, wait_for
 
 MODEL = "product/P001_all/mlstm"
 
@@ -225,3 +225,95 @@ def test_verify_keeps_to_its_rate_and_goes_on_where_it_was_interrupted(drive):
 @pytest.mark.parametrize("args", [["--rate", "5x", "--verify"], ["--rate", "0", "--verify"], ["--rate", "1M"], ["--restart"]])
 def test_fsck_with_options_that_do_not_fit_is_a_usage_error(store, args):
     assert call("fsck", store, *args).code == 2
+
+
+class Image:
+    """A file system of its own, whose inodes can be changed from below: a chattr is a change of the inode, and what changed less than a minute ago may be a commit under way."""
+
+    def __init__(self, place):
+        self.file, self.dir = place / "disk", place / "disk.mnt"
+        self.dir.mkdir()
+        with open(self.file, "wb") as f:
+            f.truncate(64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", str(self.file)], check=True)
+
+    def mount(self):
+        if subprocess.run(["mount", "-o", "loop", str(self.file), str(self.dir)]).returncode:
+            pytest.skip("there are no loop devices here")
+
+    def umount(self):
+        subprocess.run(["umount", str(self.dir)], check=True)
+
+    def unmounted(self, *requests):
+        self.umount()
+        subprocess.run(["debugfs", "-w", "-f", "-", str(self.file)], input="".join(r + "\n" for r in requests), text=True, check=True, capture_output=True)
+        self.mount()
+
+    def aged(self, path, immutable):
+        inner = path.relative_to(self.dir)
+        return [f"set_inode_field /{inner} ctime 20200101", f"set_inode_field /{inner} flags {0x80010 if immutable else 0x80000}"]
+
+
+@pytest.fixture
+def image(place):
+    if os.geteuid() != 0 or not (shutil.which("debugfs") and shutil.which("mkfs.ext4")) or not can_mount():
+        pytest.skip("needs root, mkfs.ext4 and debugfs")
+    disk = Image(place)
+    disk.mount()
+    yield disk
+    subprocess.run(["umount", "-l", str(disk.dir)])
+
+
+def flagged(path):
+    return "i" in subprocess.run(["lsattr", str(path)], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def store_on(image, owner=0):
+    store = image.dir / "store"
+    assert call("init", store).code == 0
+    (image.dir / "mnt").mkdir()
+    drive = Drive(store, image.dir / "mnt").mount()
+    for n in range(5):
+        drive.version({"model.bin": f"weights {n}"})
+    assert drive.umount().code == 0
+    subprocess.run(["chattr", "-R", "-i", str(store)], check=True)
+    subprocess.run(["chown", "-R", str(owner), str(store)], check=True)
+    return store, sorted(p for p in (store / "blobs").rglob("*") if p.is_file())
+
+
+def notes(done):
+    return [f["text"] for f in done.json["findings"] if f["kind"] == "blob-unprotected"]
+
+
+def test_contents_that_lost_the_immutable_flag_are_told_and_it_is_set_again(image):
+    store, blobs = store_on(image)
+    lost = blobs[0]
+    image.unmounted(*(r for p in blobs for r in image.aged(p, p != lost)))
+    done = call("fsck", store, "--json")
+    assert done.code == 0 and done.json["problems"] == 0 and done.json["notes"] == 1
+    (note,) = done.json["findings"]
+    assert note["kind"] == "blob-unprotected" and not note["problem"] and note["sha256"] == lost.parent.name + lost.name and "--repair" in note["text"]
+    assert not flagged(lost), "told, not mended"
+    mended = call("fsck", store, "--repair")
+    assert mended.code == 0 and "blob-unprotected" in mended.out and "clean" in mended.out
+    assert all(flagged(p) for p in blobs)
+    assert call("fsck", store, "--json").json["findings"] == []
+
+
+def test_a_store_that_lost_all_flags_is_one_note(image):
+    store, blobs = store_on(image)
+    image.unmounted(*(r for p in blobs for r in image.aged(p, False)))
+    (note,) = notes(call("fsck", store, "--json"))
+    assert note.startswith(f"{len(blobs)} contents")
+    assert call("fsck", store, "--repair").code == 0 and all(flagged(p) for p in blobs)
+
+
+def test_nothing_is_said_of_the_immutable_flag_where_it_cannot_be_set_or_never_was(image):
+    store, blobs = store_on(image, owner=1234)
+    image.unmounted(*(r for p in blobs for r in image.aged(p, False)))
+    assert notes(call("fsck", store, "--json", user=1234)) == []
+    assert notes(call("fsck", store, "--json")) == [], "its owner could not take them off again"
+    assert call("fsck", store, "--repair").code == 0 and not any(flagged(p) for p in blobs)
+    image.unmounted(*image.aged(blobs[0], True))  # a drive that root mounted made one
+    assert notes(call("fsck", store, "--json", user=1234)) == []
+    assert len(notes(call("fsck", store, "--json"))) == 1
