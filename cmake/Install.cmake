@@ -14,9 +14,10 @@ configure_file(dist/mintfs@.service.in ${CMAKE_BINARY_DIR}/mintfs@.service @ONLY
 set(MINTFS_SYSTEMD_DIR lib/systemd/system CACHE STRING "where the systemd unit goes; a relative path is below the prefix")
 install(FILES ${CMAKE_BINARY_DIR}/mintfs@.service DESTINATION ${MINTFS_SYSTEMD_DIR})
 
+# The type of a drive that is mounted is fuse.mintfs, by which mount(8) looks for another helper: for mount -o remount, and where fstab says so.
 # mount(8) looks for helpers in /sbin only, which is /usr/sbin where /usr is merged. So an install for the whole system puts it there, whatever the
 # prefix; one below somebody's home keeps to its prefix, and `mintfs mount` works all the same.
-set(MINTFS_MOUNT_HELPER_DIR "" CACHE STRING "where the link mount.mintfs goes; empty: /usr/sbin for an install below /usr, else sbin below the prefix")
+set(MINTFS_MOUNT_HELPER_DIR "" CACHE STRING "where the links mount.mintfs and mount.fuse.mintfs go; empty: /usr/sbin for an install below /usr, else sbin below the prefix")
 install(CODE "
   set(dir \"${MINTFS_MOUNT_HELPER_DIR}\")
   if(NOT dir AND CMAKE_INSTALL_PREFIX MATCHES \"^/usr(/local)?/?$\")
@@ -24,8 +25,10 @@ install(CODE "
   elseif(NOT dir)
     set(dir \"\${CMAKE_INSTALL_PREFIX}/sbin\")
   endif()
-  set(link \"\$ENV{DESTDIR}\${dir}/mount.mintfs\")
   file(MAKE_DIRECTORY \"\$ENV{DESTDIR}\${dir}\")
-  file(CREATE_LINK \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/mintfs\" \"\${link}\" SYMBOLIC)
-  message(STATUS \"Installing: \${link}\")
+  foreach(name mount.mintfs mount.fuse.mintfs)
+    set(link \"\$ENV{DESTDIR}\${dir}/\${name}\")
+    file(CREATE_LINK \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/mintfs\" \"\${link}\" SYMBOLIC)
+    message(STATUS \"Installing: \${link}\")
+  endforeach()
 ")

@@ -1,4 +1,5 @@
-/* mintfs mount: puts a store on a directory. Also runs as mount.mintfs, for mount(8) and /etc/fstab.
+/* mintfs mount: puts a store on a directory. Also runs as mount.mintfs, for mount(8) and /etc/fstab, and as mount.fuse.mintfs, which mount(8) looks for where it takes the type from
+ * /proc/self/mountinfo: for a remount.
  *
  * The daemon is a child that tells its parent by a pipe: one byte 'R' when the drive is ready, else the sentence why not. */
 #include "daemon.h"
@@ -8,6 +9,7 @@
 #include <mintfs/sys.h>
 #include <mintfs/util.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,6 +22,11 @@
 #include <sys/wait.h>
 
 /* ---- options ---- */
+
+struct asked {
+	bool fake;           /* mount(8) asks its helpers by -f to do all but the mount */
+	const char *remount; /* "ro" or "rw": of what is mounted already; NULL */
+};
 
 static bool is_ignored(const char *option)
 {
@@ -70,9 +77,22 @@ static int take_option(const struct command *self, char *option, struct mount_op
 	return 0;
 }
 
-static int take_options(const struct command *self, char *list, struct mount_options *m)
+static bool has_option(const char *list, const char *option)
+{
+	size_t len = strlen(option);
+	for (const char *at = list; (at = strstr(at, option)) != NULL; at += len)
+		if ((at == list || at[-1] == ',') && (at[len] == ',' || at[len] == '\0'))
+			return true;
+	return false;
+}
+
+static int take_options(const struct command *self, char *list, struct mount_options *m, struct asked *asked)
 {
 	char *save = NULL;
+	if (has_option(list, "remount")) { /* mount(8) adds what the kernel shows of the mount: none of it is ours */
+		asked->remount = has_option(list, "ro") ? "ro" : "rw";
+		return 0;
+	}
 	for (char *option = strtok_r(list, ",", &save); option; option = strtok_r(NULL, ",", &save)) {
 		int rc = take_option(self, option, m);
 		if (rc)
@@ -81,15 +101,14 @@ static int take_options(const struct command *self, char *list, struct mount_opt
 	return 0;
 }
 
-/* *ret_fake: mount(8) asks its helpers by -f to do all but the mount. */
-static int take_arguments(const struct command *self, int argc, char **argv, struct mount_options *m, const char *where[2], bool *ret_fake)
+static int take_arguments(const struct command *self, int argc, char **argv, struct mount_options *m, const char *where[2], struct asked *asked)
 {
 	bool is_helper = strcmp(argv[0], self->name) != 0;
 	int n = 0;
 	for (int i = 1; i < argc; i++) {
 		int rc = 0;
 		if (is_helper && !strcmp(argv[i], "-f"))
-			*ret_fake = true;
+			asked->fake = true;
 		else if (!strcmp(argv[i], "-f") || !strcmp(argv[i], "--foreground"))
 			m->foreground = true;
 		else if (!strcmp(argv[i], "-d"))
@@ -101,9 +120,9 @@ static int take_arguments(const struct command *self, int argc, char **argv, str
 		else if ((!strcmp(argv[i], "-t") || !strcmp(argv[i], "-N")) && i + 1 < argc)
 			i++;
 		else if (!strcmp(argv[i], "-o") && i + 1 < argc)
-			rc = take_options(self, argv[++i], m);
+			rc = take_options(self, argv[++i], m, asked);
 		else if (!strncmp(argv[i], "-o", 2) && argv[i][2])
-			rc = take_options(self, argv[i] + 2, m);
+			rc = take_options(self, argv[i] + 2, m, asked);
 		else if (argv[i][0] == '-' && argv[i][1])
 			return cmd_usage(self, "unknown option '%s'", argv[i]);
 		else if (n == 2)
@@ -175,6 +194,24 @@ static int check_mountpoint(struct mount_options *m, const char *dir, struct fau
 	return 0;
 }
 
+/* As systemd.mount(5) does. What is stale or not to be listed is nobody's files to miss. */
+static void warn_of_hidden(const struct command *self, const char *dir)
+{
+	enum { MANY = 1000 };
+	auto_dir DIR *d = opendir(dir);
+	unsigned n = 0;
+	for (struct dirent *e; d && n <= MANY && (e = readdir(d)) != NULL;)
+		n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+	if (n == 0)
+		return;
+	auto_buf struct buf b = BUF_INIT(PATH_MAX + 256);
+	if (n > MANY)
+		buf_printf(&b, "more than %d entries are", MANY);
+	else
+		buf_printf(&b, "its %u %s", n, n == 1 ? "entry is" : "entries are");
+	fprintf(stderr, "mintfs %s: warning: %s is not empty: %s hidden until the drive is unmounted\n", self->name, dir, buf_text(&b));
+}
+
 /* ---- the daemon ---- */
 
 static int wait_for_daemon(const struct command *self, int fd)
@@ -229,6 +266,15 @@ static int may_allow_other(void)
 	return 0;
 }
 
+/* The worker knows its options from its start, and drafts are open in it: nothing of that can be changed below the feet of trainings. */
+static int refuse_remount(const struct command *self, const char *const where[2], const char *wanted)
+{
+	struct fault f = FAULT_INIT;
+	fault_set(&f, EOPNOTSUPP, "the drive %s cannot be remounted, it keeps the options that it was mounted with: unmount it by 'mintfs umount %s', then 'mintfs mount %s %s -o %s'", where[1], where[1],
+		where[0], where[1], wanted);
+	return cmd_fail(self, &f);
+}
+
 static int run(const struct command *self, int argc, char **argv)
 {
 	auto_free struct mount_options *m = calloc(1, sizeof *m);
@@ -247,19 +293,23 @@ static int run(const struct command *self, int argc, char **argv)
 			cmd_print_help(self);
 			return EXIT_DONE;
 		}
-	bool fake = false;
-	int code = take_arguments(self, argc, argv, m, where, &fake);
+	struct asked asked = {0};
+	int code = take_arguments(self, argc, argv, m, where, &asked);
 	if (code)
 		return code;
+	if (asked.remount)
+		return refuse_remount(self, where, asked.remount);
 	if (registry_check(where[0], m->store, &f) < 0)
 		return cmd_fail(self, &f);
 	bool handed_over = daemon_handed_over() >= 0;
 	if (handed_over)
 		text_copy(m->dir, sizeof m->dir, where[1]);
-	else if (!fake && check_mountpoint(m, where[1], &f) < 0)
+	else if (!asked.fake && check_mountpoint(m, where[1], &f) < 0)
 		return cmd_fail(self, &f);
-	if (fake)
+	if (asked.fake)
 		return EXIT_DONE;
+	if (!handed_over)
+		warn_of_hidden(self, m->dir);
 	if (m->allow_other < 0)
 		m->allow_other = may_allow_other();
 	return m->foreground || handed_over ? daemon_run(self, m, -1) : start_daemon(self, m);

@@ -573,6 +573,43 @@ def test_mount_helper_takes_what_mount_8_gives(store, place):
     assert call("umount", place / "mnt").code == 0
 
 
+@as_root
+def test_a_remount_is_refused_with_what_to_do(drive, place):
+    """mount -o remount finds the type fuse.mintfs in /proc/self/mountinfo, hence another helper, and adds what the kernel shows there."""
+    for name, option in (("mount.fuse.mintfs", "ro,nosuid,nodev,relatime,remount,user_id=0,group_id=0,default_permissions,allow_other"), ("mount.mintfs", "rw,remount")):
+        helper = place / name
+        os.symlink(shutil.which(BIN), helper)
+        done = subprocess.run([helper, str(drive.store), str(drive.dir), "-o", option, "-t", "fuse.mintfs"], capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+        assert f"mintfs umount {drive.dir}" in done.stderr and f"mintfs mount {drive.store} {drive.dir} -o {option[:2]}" in done.stderr
+    assert drive.model().is_dir(), "it is mounted as before"
+
+
+@as_root
+def test_type_fuse_mintfs_mounts_too(store, place):
+    if not can_mount():
+        pytest.skip("no /dev/fuse")
+    (place / "mnt").mkdir()
+    os.symlink(shutil.which(BIN), place / "mount.fuse.mintfs")
+    subprocess.run([place / "mount.fuse.mintfs", str(store), str(place / "mnt"), "-o", "rw", "-t", "fuse.mintfs"], check=True)
+    assert os.path.ismount(place / "mnt")
+    assert call("umount", place / "mnt").code == 0
+
+
+@pytest.mark.parametrize("entries, words", [(0, None), (1, "its 1 entry is hidden"), (3, "its 3 entries are hidden"), (1001, "more than 1000 entries are hidden")])
+def test_mounting_over_files_warns_that_they_are_hidden(store, place, entries, words):
+    if not can_mount():
+        pytest.skip("no /dev/fuse")
+    (place / "mnt").mkdir()
+    for n in range(entries):
+        (place / "mnt" / str(n)).touch()
+    done = call("mount", store, place / "mnt")
+    assert done.code == 0 and os.path.ismount(place / "mnt")
+    assert call("umount", place / "mnt").code == 0
+    assert words in done.err and str(place / "mnt") in done.err if words else done.err == "", done.err
+    assert len(os.listdir(place / "mnt")) == entries
+
+
 # ---- other people's drives ----
 
 @pytest.fixture
