@@ -30,6 +30,7 @@ enum registry_verdict {
 	VERDICT_EXISTS,        /* EEXIST */
 	VERDICT_NUMBER_USED,   /* EEXIST: mkdir v7 where 7 or more was used */
 	VERDICT_NUMBERS_OUT,   /* EMLINK: no number left */
+	VERDICT_NUMBER_FAR,    /* ERANGE: mkdir v999999999, after which few or none would be left */
 	VERDICT_NOT_FOUND,     /* ENOENT */
 	VERDICT_NOT_EMPTY,     /* ENOTEMPTY */
 	VERDICT_IMMUTABLE,     /* EROFS: a committed version does not change */

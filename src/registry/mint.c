@@ -8,6 +8,10 @@
 #include <fcntl.h>
 #include <string.h>
 
+/* The highest number that may be jumped to: 20251126 is somebody's way to count, v999999999 a slip that would end the model for ever, since no number comes twice. What is above is reached one
+ * by one only. */
+#define NUMBER_JUMP_MAX (LAYOUT_NUMBER_MAX - 100000000)
+
 struct mint_job {
 	struct registry *r;
 	const struct registry_actor *who;
@@ -30,6 +34,9 @@ static int choose_number(struct mint_job *j, struct catalog_model *m)
 			m->last_number);
 	if (number > LAYOUT_NUMBER_MAX)
 		return refuse(&j->fault, VERDICT_NUMBERS_OUT, "%s has used its last number, v%u", m->path, m->last_number);
+	if (number > NUMBER_JUMP_MAX && number > m->last_number + 1)
+		return refuse(&j->fault, VERDICT_NUMBER_FAR, "v%u of %s cannot be minted: numbers never come again, so that few would be left after it; the next is v%u, and none above v%u can be chosen",
+			number, m->path, m->last_number + 1, NUMBER_JUMP_MAX);
 	m->last_number = number;
 	return 0;
 }

@@ -325,12 +325,40 @@ static void test_a_model_removed_since_it_was_looked_up_is_not_minted_into(void 
 	assert_int_equal(mint(x, model, "next").number, 2);
 }
 
+static void test_one_mkdir_does_not_use_up_the_numbers_of_a_model(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_version v;
+	struct fault f = FAULT_INIT;
+	assert_int_equal(mint(x, model, "next").number, 1);
+	assert_int_equal(registry_mint(x->r, &x->me, model, "v999999999", 0755, &v, &f), -ERANGE);
+	assert_int_equal(f.verdict, VERDICT_NUMBER_FAR);
+	assert_non_null(strstr(f.text, "v999999999 of product/P001_all/mlstm"));
+	assert_non_null(strstr(f.text, "the next is v2"));
+	assert_int_equal(mint(x, model, "next").number, 2);
+	assert_int_equal(mint(x, model, "v20251126").number, 20251126);
+	assert_int_equal(mint(x, model, "v899999999").number, 899999999);
+	assert_int_equal(registry_mint(x->r, &x->me, model, "v900000001", 0755, &v, NULL), -ERANGE);
+	assert_int_equal(mint(x, model, "v900000000").number, 900000000);
+	assert_int_equal(mint(x, model, "next").number, 900000001);
+}
+
+static int set_last_number(struct catalog_conn *conn, void *arg)
+{
+	struct catalog_model m;
+	int rc = catalog_model_get(conn, *(int64_t *)arg, &m);
+	m.last_number = 999999998;
+	return rc == 0 ? catalog_model_update(conn, &m) : rc;
+}
+
 static void test_the_last_number_of_all_ends_the_model(void **state)
 {
 	struct fixture *x = *state;
 	int64_t model = make_path(x, "product/P001_all/mlstm");
 	struct catalog_version v;
 	struct fault f = FAULT_INIT;
+	assert_int_equal(catalog_write(x->r->catalog, false, set_last_number, &model), 0);
 	assert_int_equal(mint(x, model, "v999999999").number, 999999999);
 	assert_int_equal(registry_mint(x->r, &x->me, model, "next", 0755, &v, &f), -EMLINK);
 	assert_int_equal(f.verdict, VERDICT_NUMBERS_OUT);
@@ -387,6 +415,7 @@ int main(void)
 		T(test_the_command_line_commits_what_a_dead_daemon_left),
 		T(test_a_second_mount_is_never_taken_for_dead),
 		T(test_a_model_removed_since_it_was_looked_up_is_not_minted_into),
+		T(test_one_mkdir_does_not_use_up_the_numbers_of_a_model),
 		T(test_the_last_number_of_all_ends_the_model),
 		T(test_a_lost_or_cut_blob_is_named),
 		T(test_init_refuses_a_second_time_and_in_a_full_directory),
