@@ -230,6 +230,23 @@ static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
 	return registry_discard(c->fs->registry, &c->who, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
 }
 
+static bool has_committed(struct fs *fs, int64_t model_id)
+{
+	struct catalog_model m;
+	auto_read struct catalog_conn *conn = NULL;
+
+	return registry_read_begin(fs->registry, &conn) < 0 || catalog_model_get(conn, model_id, &m) < 0 || m.newest_committed != 0;
+}
+
+/* `latest` of a model without a committed version leads the caller to a draft, and goes with it. It stands before the versions in the listing, and rm -r gives up a directory of which a name could
+ * not be removed: so to remove it is no error, and has no effect. */
+static bool goes_with_the_draft(struct call *c, int64_t model_id, const char *name)
+{
+	uint32_t number;
+
+	return strcmp(name, "latest") == 0 && !has_committed(c->fs, model_id) && registry_latest(c->fs->registry, model_id, &c->who, &number) == 0;
+}
+
 static int layout_unlink(struct call *c, fuse_ino_t parent, const char *name)
 {
 	struct catalog_dir dir;
@@ -237,6 +254,8 @@ static int layout_unlink(struct call *c, fuse_ino_t parent, const char *name)
 
 	if (r < 0)
 		return r;
+	if (dir.is_model && goes_with_the_draft(c, dir.id, name))
+		return 0;
 	if (dir.is_model)
 		return done_before(c, registry_alias_drop(c->fs->registry, &c->who, dir.id, name, &c->fault));
 	if (parent == NODE_ROOT && strcmp(name, VERSIONS_NAME) == 0)

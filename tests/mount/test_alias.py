@@ -87,6 +87,21 @@ def test_latest_and_best_cannot_be_removed_or_replaced(drive):
         assert os.readlink(m / name) == "v1"
 
 
+@pytest.mark.parametrize("mint", ["mkdir latest", "mkdir v4", "mkdir latest; echo x > latest/model.pth; mkdir latest/sub", "mkdir latest; mkdir next"])
+@pytest.mark.parametrize("remove", ["rm -rf {}", "rm -r {}", "find {} -delete", "python3 -c 'import shutil; shutil.rmtree(\"{}\")'"])
+def test_a_model_of_drafts_goes_at_the_first_try(drive, mint, remove):
+    """Its `latest` leads this shell to a draft, and cannot be removed as long as it does."""
+    m = drive.model()
+    sh(f"{mint}; test -L latest || exit 1; cd ..; {remove.format(m.name)}", cwd=m)
+    assert not m.exists()
+
+
+def test_the_draft_of_a_removed_latest_stays(drive):
+    m = drive.model()
+    sh("mkdir latest; rm latest; readlink latest | grep -qx v1 && echo x > latest/model.pth", cwd=m)
+    assert read(m / "v1/model.pth") == b"x\n"
+
+
 def test_a_second_ln_s_of_one_name_is_eexist(three):
     os.symlink("v1", three / "production")
     with refused(errno.EEXIST):
