@@ -187,35 +187,43 @@ static int check_place(struct copy *c)
 	return check_unchanged(c);
 }
 
+/* Before anything is made. */
 static int check_apart(struct copy *c)
 {
-	char whole[PATH_MAX];
+	char place[PATH_MAX];
 	struct stat ours, theirs;
 	size_t len = strlen(c->r->path);
-	int rc = sys_fstat(c->r->dirfd, &ours);
+	int rc = place_find(c->path, place, c->f);
 	if (rc == 0)
-		rc = sys_fstat(c->dir, &theirs);
+		rc = place_check(c->path, place, c->f);
+	if (rc < 0)
+		return rc;
+	rc = sys_fstat(c->r->dirfd, &ours);
+	if (rc == 0)
+		rc = sys_fstatat(AT_FDCWD, place, &theirs, 0);
 	if (rc != 0)
 		return refuse_system(c->f, rc, "cannot look at %s", c->path);
-	bool inside = realpath(c->path, whole) && !strncmp(whole, c->r->path, len) && (whole[len] == '/' || !whole[len]);
+	bool inside = !strncmp(place, c->r->path, len) && (place[len] == '/' || !place[len]);
 	return inside || (ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
 		? refuse(c->f, VERDICT_PLACE, "%s lies in the store itself", c->path) : 0;
 }
 
 static int open_place(struct copy *c)
 {
+	int rc = check_apart(c);
+	if (rc < 0)
+		return rc;
 	if (mkdir(c->path, 0700) < 0 && errno != EEXIST)
 		return refuse_system(c->f, -errno, "cannot make the directory %s", c->path);
 	c->dir = sys_openat(AT_FDCWD, c->path, O_RDONLY | O_DIRECTORY, 0);
 	if (c->dir < 0)
 		return refuse_system(c->f, c->dir, "cannot open the directory %s", c->path);
-	int rc = sys_lock(c->dir, true, false);
+	rc = sys_lock(c->dir, true, false);
 	if (rc == -EWOULDBLOCK)
 		return refuse(c->f, VERDICT_BUSY, "somebody else is just writing to %s", c->path);
 	if (rc < 0)
 		return refuse_system(c->f, rc, "cannot lock the directory %s", c->path);
-	rc = check_apart(c);
-	return rc < 0 ? rc : check_place(c);
+	return check_place(c);
 }
 
 static int make_place(struct copy *c)

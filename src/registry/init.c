@@ -20,6 +20,10 @@ static bool is_init_name(const char *name)
 
 static int open_place(const char *path, bool *ret_made, struct fault *f)
 {
+	char place[PATH_MAX];
+	int rc = place_find(path, place, NULL) == 0 ? place_check(path, place, f) : 0;
+	if (rc < 0)
+		return rc;
 	*ret_made = mkdir(path, 0700) == 0;
 	if (!*ret_made && errno != EEXIST)
 		return refuse_system(f, -errno, "cannot make the store directory %s", path);

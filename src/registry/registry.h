@@ -165,6 +165,12 @@ int evaluation_metrics_read(const char *text, size_t len, char **ret, struct fau
 /* In a transaction: the directories down to the model at `path`, those that are missing made with the owner, mode and time of attrs. */
 int dirs_ensure_model(struct catalog_conn *conn, const struct catalog_dir *attrs, const char *path, int64_t *ret_id, struct fault *f);
 
+/* ---- place.c ---- */
+/* The directory at path, or else the one in which mkdir would make it, resolved. */
+int place_find(const char *path, char ret[PATH_MAX], struct fault *f);
+/* VERDICT_PLACE where `found` (of place_find) lies on a drive: a directory made there would be a model, or lie in a draft. path: for the sentence. */
+int place_check(const char *path, const char *found, struct fault *f);
+
 /* ---- discard.c, settle.c ---- */
 enum { DISCARD_NO_FILES = 1 << 8 }; /* a flag of registry_discard: only where there is nothing but directories */
 /* The reason kept with a draft; NULL clears it. fallback: a reason that is there already stands. */

@@ -143,6 +143,22 @@ def test_restore_refuses_a_directory_with_something_in_it(drive, dest, place):
     assert os.listdir(place / "full") == ["x"] and not (place / "n").exists()
 
 
+@pytest.mark.parametrize("name", ["dataset/backup", "dataset/backup/", "product/P001_all/kan", M, f"{M}/v2", f"{M}/v2/backup", "."])
+def test_neither_backup_nor_store_is_made_on_a_drive(drive, dest, name):
+    drive.version()
+    draft = drive.mint({"a": "x"})
+    backup(drive.store, dest)
+    before = [sorted(os.listdir(d)) for d in (drive.dir, drive.path("dataset"), drive.path("product/P001_all"), drive.path(M), draft)]
+    for args in (["backup", f"{drive.dir}/{name}", "--store", drive.store], ["restore", dest, f"{drive.dir}/{name}"], ["init", f"{drive.dir}/{name}"]):
+        one_sentence(call(*args), 1, "lies on a MintFS drive", name)
+    assert [sorted(os.listdir(d)) for d in (drive.dir, drive.path("dataset"), drive.path("product/P001_all"), drive.path(M), draft)] == before
+
+
+def test_a_backup_is_made_in_the_working_directory_by_a_bare_name(drive, place):
+    drive.version()
+    assert call("backup", "here", "--store", drive.store, cwd=place).code == 0 and (place / "here/catalog.db").exists()
+
+
 def test_a_backup_refuses_a_place_that_is_something_else(drive, dest, place):
     drive.version()
     (place / "full").mkdir()
@@ -150,6 +166,7 @@ def test_a_backup_refuses_a_place_that_is_something_else(drive, dest, place):
     one_sentence(call("backup", place / "full", "--store", drive.store), 1, "no backup")
     one_sentence(call("backup", drive.store / "sub", "--store", drive.store), 1, "store itself")
     one_sentence(call("backup", drive.store, "--store", drive.store), 1, "store itself")
+    assert "sub" not in os.listdir(drive.store)
     other = place / "other"
     assert call("init", other).code == 0
     one_sentence(call("backup", other, "--store", drive.store), 1, "no backup")
