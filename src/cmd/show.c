@@ -173,6 +173,48 @@ static int show_version(struct showing *w, struct fault *f)
 	return rc;
 }
 
+/* ---- a file of a version ---- */
+
+/* Leaves of the files of the version what lies in the directory at `path`; *ret is the entry of that path itself, owned by the caller. -ENOENT */
+static int pick_file(struct files *files, const char *path, struct file_info *ret)
+{
+	size_t len = strlen(path), kept = 0;
+	bool found = false;
+	while (len > 0 && path[len - 1] == '/')
+		len--;
+	for (size_t i = 0; i < files->n; i++) {
+		struct file_info *file = &files->v[i];
+		bool below = !strncmp(file->path, path, len);
+		if (below && file->path[len] == '/') {
+			files->v[kept++] = *file;
+		} else if (below && !file->path[len]) {
+			*ret = *file;
+			found = true;
+		} else {
+			free(file->path);
+			free(file->target);
+		}
+	}
+	files->n = kept;
+	return found ? 0 : -ENOENT;
+}
+
+static int show_file(struct showing *w, struct fault *f)
+{
+	char label[CATALOG_PATH_MAX + 16];
+	struct file_info file = {0};
+	source_label(w->ref, label);
+	int rc = w->ref->state == CATALOG_DISCARDED ? 0 : source_files(w->s, w->ref, &w->files, f);
+	if (rc == 0 && (rc = pick_file(&w->files, w->ref->rest, &file)) < 0)
+		fault_set(f, ENOENT, "%s has no file %s", label, w->ref->rest);
+	else if (rc == 0)
+		rc = show_tell_file(w, &file);
+	free(file.path);
+	free(file.target);
+	files_release(&w->files);
+	return rc < 0 ? fault_default(f, -rc, "%s in %s cannot be shown: %s", w->ref->rest, label, strerror(-rc)) : 0;
+}
+
 /* ---- a model ---- */
 
 static void json_model(struct json_out *j, const struct model_info *m, const struct links *links)
@@ -248,18 +290,20 @@ static int run(const struct command *self, int argc, char **argv)
 	if (source_find_ref(a.v[0], &a.o, false, NULL, &s, &ref, &f) < 0)
 		return cmd_fail(self, &f);
 	struct showing w = {.self = self, .o = &a.o, .s = s, .ref = &ref, .j = a.o.json ? &j : NULL};
-	if (ref.has_version ? show_version(&w, &f) < 0 : show_model(&w, &f) < 0)
+	int rc = !ref.has_version ? show_model(&w, &f) : ref.rest[0] ? show_file(&w, &f) : show_version(&w, &f);
+	if (rc < 0)
 		return cmd_fail(self, &f);
 	return a.o.json ? cmd_put_json(self, &b) : cmd_done(self);
 }
 
 const struct command cmd_show = {
 	.name = "show",
-	.args = "VERSION|MODEL",
-	.summary = "tell all that is known of a version or a model",
+	.args = "VERSION[/FILE]|MODEL",
+	.summary = "tell all that is known of a version, a file of it, or a model",
 	.help = "Of a version: state, times, author, message, the digest of its tree, what its metadata.json says (description, maintainer, source, labels,\n"
 		"parameters, metrics), the versions it was made from, its evaluations, the run that made it (command, directory, git commit, host, times,\n"
 		"exit), links, and its files with size and SHA-256. Of a retired one also when, by whom and why it was retired; of a draft why it did not commit.\n"
+		"Of a file: size and SHA-256; of a directory what lies in it.\n"
 		"Of a model: its numbers, links and what decides best.\n"
 		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"
 		"\n" HELP_TARGET

@@ -27,5 +27,6 @@ struct showing {
 };
 
 int show_tell(const struct showing *w, const struct version_info *v);
+int show_tell_file(const struct showing *w, const struct file_info *file); /* w->files: what lies in it, if it is a directory */
 
 #endif

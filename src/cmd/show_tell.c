@@ -1,4 +1,4 @@
-/* What mintfs show tells of a version: as JSON, or in words. */
+/* What mintfs show tells of a version, or of a file of one: as JSON, or in words. */
 #include "show.h"
 
 #include <errno.h>
@@ -300,4 +300,53 @@ int show_tell(const struct showing *w, const struct version_info *v)
 	if (rc == 0)
 		rc = print_evaluations(w);
 	return rc < 0 ? rc : print_files(w);
+}
+
+/* ---- a file of a version ---- */
+
+static void json_one_file(const struct showing *w, const struct file_info *file)
+{
+	struct json_out *j = w->j;
+	json_object_begin(j);
+	json_field_string(j, "model", w->ref->model);
+	json_field_number(j, "version", w->ref->number);
+	json_field_int(j, "number", w->ref->number);
+	json_field_string(j, "state", catalog_state_name(w->ref->state));
+	json_field_string(j, "path", file->path);
+	json_field_string(j, "type", type_name(file->type));
+	json_field_int(j, "size", (int64_t)file->size);
+	json_field_string(j, "sha256", file->sha256[0] ? file->sha256 : NULL);
+	json_field_string(j, "target", file->target);
+	json_key(j, "files");
+	file->type == CATALOG_DIRECTORY ? json_files(j, &w->files) : json_null(j);
+	json_object_end(j);
+}
+
+static int print_one_file(const struct showing *w, const struct file_info *file)
+{
+	char size[HUMAN_MAX], text[2 * HUMAN_MAX], label[CATALOG_PATH_MAX + 16];
+	auto_table struct table t = TABLE_INIT;
+	table_facts(&t);
+	table_fact(&t, "type", file->type == CATALOG_FILE ? NULL : type_name(file->type));
+	snprintf(text, sizeof text, "%s (%llu bytes)", human_size(file->size, size), (unsigned long long)file->size);
+	table_fact(&t, "size", file->type == CATALOG_FILE ? text : NULL);
+	table_fact(&t, "SHA-256", file->sha256);
+	table_fact(&t, "leads to", file->target);
+	source_label(w->ref, label);
+	printf("%s", style_on(STYLE_BOLD, w->o->color));
+	text_print(label);
+	putchar('/');
+	text_print(file->path);
+	printf("%s  of a %s%s%s version\n", style_off(STYLE_BOLD, w->o->color), style_on(state_style(w->ref->state), w->o->color), catalog_state_name(w->ref->state),
+		style_off(state_style(w->ref->state), w->o->color));
+	int rc = table_print(&t, 2, w->o->color);
+	return rc < 0 ? rc : print_files(w);
+}
+
+int show_tell_file(const struct showing *w, const struct file_info *file)
+{
+	if (!w->j)
+		return print_one_file(w, file);
+	json_one_file(w, file);
+	return 0;
 }

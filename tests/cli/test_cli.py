@@ -314,6 +314,43 @@ def test_show_tells_all_of_a_version(drive):
         assert word in words, words
 
 
+@pytest.mark.parametrize("way", ["drive", "store", "draft"])
+def test_show_of_a_file_tells_of_the_file_and_of_none_that_there_is_none(drive, way):
+    files = {"model.bin": "weights", "sub/a.txt": "one", "sub/deep/b": "two", "sub-other": "three"}
+    v1 = drive.mint(files)
+    os.symlink("model.bin", v1 / "link")
+    os.symlink("nowhere", v1 / "broken")
+    if way != "draft":
+        assert call("commit", v1).code == 0
+    at = (lambda name: [f"{M}/v1/{name}", "--store", drive.store]) if way == "store" else (lambda name: [v1 / name])
+    got = call("show", *at("model.bin"), "--json").json
+    assert (got["model"], got["version"], got["path"], got["type"], got["size"], got["files"]) == (M, "v1", "model.bin", "file", 7, None)
+    assert got["state"] == ("draft" if way == "draft" else "committed")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    words = call("show", *at("model.bin")).out
+    assert words.splitlines()[0].startswith(f"{M}/v1/model.bin ") and "7 bytes" in words and "sub-other" not in words
+    if way != "draft":
+        assert got["sha256"] == digest and digest in words
+    for name in ("sub", "sub/"):
+        got = call("show", *at(name), "--json").json
+        assert got["type"] == "directory" and [f["path"] for f in got["files"]] == ["sub/a.txt", "sub/deep", "sub/deep/b"]
+    words = call("show", *at("sub")).out
+    assert "sub/deep/b" in words and "sub-other" not in words and "model.bin" not in words
+    got = call("show", *at("broken"), "--json").json
+    assert (got["type"], got["target"]) == ("symlink", "nowhere")
+    for name in ("nofile", "sub/nofile", "nodir/nofile", "model.bi"):
+        one_sentence(call("show", *at(name)), 3, f"{M}/v1 has no file {name}")
+        one_sentence(call("show", *at(name), "--json"), 3, name)
+
+
+def test_show_of_a_file_of_a_retired_version(drive):
+    v1 = drive.version({"model.bin": "weights"})
+    drive.version()
+    assert call("retire", v1).code == 0
+    assert call("show", f"{M}/v1/model.bin", "--store", drive.store, "--json").json["state"] == "retired"
+    one_sentence(call("show", f"{M}/v1/nofile", "--store", drive.store), 3, "nofile")
+
+
 def test_show_of_a_draft_lists_its_files_and_why_it_is_one(drive):
     draft = drive.mint({"model.bin": "x", "metadata.json": '{"metrics": {"rmse": NaN, "mae": 2}}'})
     os.symlink("model.bin", draft / "link")
