@@ -194,9 +194,13 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 	return table_print(&t, 2, w->o->color);
 }
 
+/* A metric that was NaN, infinite, too large for a double, or null. */
+static const char *metric_words(const struct metric *m) { return strcmp(m->json, "null") != 0 ? m->value : "no finite number"; }
+
 /* The members of a JSON object, under a title. */
 static int print_object(const struct showing *w, const char *title, const char *json)
 {
+	bool metrics = !strcmp(title, "METRIC");
 	auto_metrics struct metrics m = {0};
 	auto_table struct table t = TABLE_INIT;
 	if (metrics_parse(json, &m) < 0 || m.n == 0)
@@ -205,7 +209,7 @@ static int print_object(const struct showing *w, const char *title, const char *
 	table_column(&t, "VALUE", true);
 	for (size_t i = 0; i < m.n; i++) {
 		table_cell(&t, STYLE_PLAIN, m.v[i].name);
-		table_cell(&t, STYLE_BOLD, m.v[i].value);
+		table_cell(&t, STYLE_BOLD, metrics ? metric_words(&m.v[i]) : m.v[i].value);
 	}
 	putchar('\n');
 	return table_print(&t, 2, w->o->color);
@@ -247,7 +251,7 @@ static int print_evaluations(const struct showing *w)
 		for (size_t k = 0; k < m.n; k++) {
 			table_cellf(&t, STYLE_PLAIN, e->elsewhere ? "%s (not in this store)" : "%s", e->dataset);
 			table_cell(&t, STYLE_PLAIN, m.v[k].name);
-			table_cell(&t, STYLE_BOLD, m.v[k].value);
+			table_cell(&t, STYLE_BOLD, metric_words(&m.v[k]));
 			table_cell(&t, STYLE_DIM, human_time(e->at_ns, at));
 			table_cell(&t, STYLE_DIM, e->author);
 		}

@@ -7,6 +7,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <math.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/util.h>
 #include <stdio.h>
@@ -354,6 +355,18 @@ int scan_number(const char *text, const struct scan_token *t, double *ret)
 	return 0;
 }
 
+/* Numbers that no double holds, such as 1e999, are read as infinite by whoever reads the JSON later: Python, SQLite, jq. So to us they are what NaN is. 1: it is none. */
+static int is_infinite(const char *text, const struct scan_token *t)
+{
+	size_t len = t->end - t->start;
+	double value;
+
+	if (len <= 300 && !memchr(text + t->start, 'e', len) && !memchr(text + t->start, 'E', len))
+		return 0; /* the largest double has 309 digits */
+	int r = scan_number(text, t, &value);
+	return r < 0 ? r : !isfinite(value);
+}
+
 int scan_compact(const char *text, size_t start, size_t end, size_t enough, struct buf *out)
 {
 	struct scan s;
@@ -367,12 +380,15 @@ int scan_compact(const char *text, size_t start, size_t end, size_t enough, stru
 			return r;
 		if (t.kind == SCAN_END)
 			break;
+		int infinite = t.kind == SCAN_NUMBER ? is_infinite(text, &t) : t.kind == SCAN_NAN;
+		if (infinite < 0)
+			return infinite;
 		bool closes = t.kind == SCAN_OBJECT_END || t.kind == SCAN_ARRAY_END;
 		if (comma && !closes)
 			buf_putc(out, ',');
 		if (t.kind == SCAN_KEY || t.kind == SCAN_STRING)
 			copy_string(text, &t, out);
-		else if (t.kind == SCAN_NAN)
+		else if (infinite)
 			buf_puts(out, "null");
 		else
 			buf_add(out, text + t.start, t.end - t.start);

@@ -67,7 +67,7 @@ bool scan_is(const char *text, const struct scan_token *t, const char *word);
 /* A number as double, infinite if it is too large. -ENOMEM. */
 int scan_number(const char *text, const struct scan_token *t, double *ret);
 
-/* Appends text[start, end), which was read well before, without blanks; numbers as they are written, NaN as null.
+/* Appends text[start, end), which was read well before, without blanks; numbers as they are written, NaN and what is too large for a double as null.
  * Stops early once out is longer than enough. -ENOMEM, -EFBIG. */
 int scan_compact(const char *text, size_t start, size_t end, size_t enough, struct buf *out);
 

@@ -1,5 +1,8 @@
 """mintfs evaluate and compare: results found after a commit, and versions side by side."""
 import json
+import math
+import os
+import sqlite3
 
 import pytest
 
@@ -45,6 +48,33 @@ def test_the_best_of_a_known_metric_is_marked_and_of_an_unknown_one_none(version
     table = call("compare", M, "--store", versions.store).out
     (row,) = [line for line in table.splitlines() if line.startswith("rmse")]
     assert row.split() == ["rmse", "12", "10", "*", "11"]
+
+
+@pytest.mark.parametrize("never", ["1e999", "-1e999", "Infinity", "NaN", "null", "9" * 400], ids=lambda text: text[:9])
+def test_what_is_no_finite_number_never_wins_and_is_null_everywhere(drive, never):
+    def refuse(word):
+        raise AssertionError(f"{word} in JSON")
+
+    finite = {"parse_constant": refuse, "parse_int": lambda text: int(text) if len(text) < 300 else refuse(text),
+              "parse_float": lambda text: float(text) if math.isfinite(float(text)) else refuse(text)}
+    for acc in ("0.5", never, "0.7", "0.6"):
+        drive.version({"model.bin": acc, "metadata.json": f'{{"metrics": {{"acc": {acc}, "r2": 0.1}}, "params": {{"lr": {never}}}}}'})
+    drive.version({"data.csv": "1"}, model="dataset/holdout")
+    assert evaluate(drive, "v2", "holdout/v1", f'{{"acc": {never}, "r2": 1}}').code == 0
+    assert os.readlink(drive.path(M, "best")) == "v3"
+    kept = call("prune", M, "--keep-best", "2", "--json", "--store", drive.store)
+    assert {v["version"] for v in kept.json if v["action"] == "retire"} == {"v1", "v2"}, kept.out
+    for args in (["show", f"{M}/v2"], ["log", M], ["compare", M], ["find", "metrics.r2 > 0"], ["diff", f"{M}/v1", f"{M}/v2"]):
+        done = call(*args, "--json", "--store", drive.store)
+        assert done.code in (0, 1)
+        json.loads(done.out, **finite)
+    seen = compared(drive, M)[f"{M}/v2"]
+    assert seen["metrics"]["acc"] is None and seen["evaluations"]["acc on dataset/holdout/v1"] is None and seen["parameters"] == {"lr": None} and "acc" not in seen["best"]
+    words = call("show", f"{M}/v2", "--store", drive.store).out
+    assert words.count("no finite number") == 2
+    db = sqlite3.connect(drive.store / "catalog.db")
+    assert db.execute("SELECT json_extract(metrics_summary, '$.acc') FROM model_versions WHERE version = 'v2' AND model_type = 'mlstm'").fetchall() == [(None,)]
+    db.close()
 
 
 def test_a_version_without_metrics_keeps_its_column_and_nan_is_null(versions):

@@ -60,13 +60,33 @@ static void test_numbers_stay_as_the_trainer_wrote_them(void **state)
 
 	snprintf(text, sizeof(text), "{\"metrics\": {\"n\": 12345678901234567890, \"e\": 1E-3, \"z\": -0.0, \"t\": 1.50, \"long\": %s,"
 		 " \"huge\": 1e999}}", digits);
-	snprintf(expected, sizeof(expected), "{\"n\":12345678901234567890,\"e\":1E-3,\"z\":-0.0,\"t\":1.50,\"long\":%s,\"huge\":1e999}",
+	snprintf(expected, sizeof(expected), "{\"n\":12345678901234567890,\"e\":1E-3,\"z\":-0.0,\"t\":1.50,\"long\":%s,\"huge\":null}",
 		 digits);
 	assert_int_equal(parse(text, &md, NULL), 0);
 	assert_string_equal(md.metrics_summary, expected);
 	assert_int_equal(md.n_metrics, 5); /* 1e999 is no finite number */
 	assert_true(md.metrics[1].value == 0.001);
 	assert_true(md.metrics[4].value == 0.12345678901234568);
+}
+
+static void test_a_number_that_no_double_holds_is_null(void **state)
+{
+	char digits[400], text[2048], expected[2048];
+	struct metadata md;
+
+	(void)state;
+	memset(digits, '9', sizeof digits - 1);
+	digits[sizeof digits - 1] = '\0';
+	snprintf(text, sizeof text, "{\"metrics\": {\"acc\": 1e999, \"a\": [-1E+400, 1e308, 1e-999], \"b\": %s, \"c\": %.309s, \"d\": 0.%s, \"r2\": 0.5}, \"params\": {\"lr\": 1e999}}", digits, digits, digits);
+	assert_int_equal(parse(text, &md, NULL), 0);
+	snprintf(expected, sizeof expected, "{\"acc\":null,\"a\":[null,1e308,1e-999],\"b\":null,\"c\":null,\"d\":0.%s,\"r2\":0.5}", digits);
+	assert_string_equal(md.metrics_summary, expected);
+	assert_string_equal(md.params, "{\"lr\":null}");
+	assert_string_equal(md.best_name, "acc");
+	assert_int_equal(md.n_metrics, 2);
+	assert_string_equal(md.metrics[0].name, "d");
+	assert_string_equal(md.metrics[1].name, "r2");
+	metadata_release(&md);
 }
 
 static void test_what_python_writes_for_nan_and_infinity_is_read_as_null(void **state)
@@ -563,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_metrics_become_a_compact_summary_and_a_list_of_numbers),
 		cmocka_unit_test(test_an_object_without_metrics_has_an_empty_summary_and_no_best),
 		cmocka_unit_test(test_numbers_stay_as_the_trainer_wrote_them),
+		cmocka_unit_test(test_a_number_that_no_double_holds_is_null),
 		cmocka_unit_test(test_what_python_writes_for_nan_and_infinity_is_read_as_null),
 		cmocka_unit_test(test_the_last_of_equal_keys_wins),
 		cmocka_unit_test(test_names_in_any_script_and_escape_are_understood),
