@@ -298,12 +298,14 @@ struct registry_gc {
 	bool dry_run;
 	int64_t grace_ns;
 	void (*fn)(const struct blob_id *id, uint64_t size, void *arg);
+	void (*sealed)(const struct blob_id *id, uint64_t size, void *arg); /* of each that stays since its immutable flag cannot be taken off; may be NULL */
 	void *arg;
 };
 struct registry_gc_result {
 	uint64_t freed, freed_bytes; /* contents, their bytes; or what would be freed */
 	uint64_t young, young_bytes; /* not needed either, but not for so long */
 	uint64_t kept, kept_bytes;   /* needed */
+	uint64_t sealed, sealed_bytes; /* not needed, but immutable by root, and the caller may not change that */
 };
 int registry_gc(struct registry *r, const struct registry_gc *how, struct registry_gc_result *ret, struct fault *f);
 

@@ -8,9 +8,8 @@
 
 struct listing { struct json_out *j; struct buf *b; bool verbose; };
 
-static void tell_content(const struct blob_id *id, uint64_t size, void *arg)
+static void list(const struct listing *l, const struct blob_id *id, uint64_t size, bool sealed)
 {
-	const struct listing *l = arg;
 	if (!l->verbose)
 		return;
 	char hex[BLOB_HEX_SIZE], text[HUMAN_MAX];
@@ -19,11 +18,26 @@ static void tell_content(const struct blob_id *id, uint64_t size, void *arg)
 		json_object_begin(l->j);
 		json_field_string(l->j, "sha256", hex);
 		json_field_int(l->j, "size", (int64_t)size);
+		json_field_bool(l->j, "sealed", sealed);
 		json_object_end(l->j);
 		json_stream(l->b);
 	} else {
-		printf("%s  %s\n", hex, human_size(size, text));
+		printf("%s  %s%s\n", hex, human_size(size, text), sealed ? "  stays: sealed by root" : "");
 	}
+}
+
+static void tell_content(const struct blob_id *id, uint64_t size, void *arg) { list(arg, id, size, false); }
+static void tell_sealed(const struct blob_id *id, uint64_t size, void *arg) { list(arg, id, size, true); }
+
+/* The rest is done: a sentence on standard error, and an exit status that a script sees. */
+static int refuse_sealed(const struct command *self, const struct registry_gc_result *sum, const char *store)
+{
+	struct fault f = FAULT_INIT;
+	char text[HUMAN_MAX];
+	fault_set(&f, EPERM, "%llu %s of %s cannot be freed: root mounted the store once and sealed %s (chattr +i), which only root can undo: let root run 'mintfs gc %s' (-v names %s)",
+		(unsigned long long)sum->sealed, sum->sealed == 1 ? "content" : "contents", human_size(sum->sealed_bytes, text), sum->sealed == 1 ? "it" : "them", store,
+		sum->sealed == 1 ? "it" : "each");
+	return cmd_fail(self, &f);
 }
 
 static void tell_sum(const struct registry_gc_result *sum, bool dry_run, const char *grace, int64_t grace_ns)
@@ -49,6 +63,8 @@ static void json_sum(struct json_out *j, const struct registry_gc_result *sum, b
 	json_field_int(j, "young_bytes", (int64_t)sum->young_bytes);
 	json_field_int(j, "kept", (int64_t)sum->kept);
 	json_field_int(j, "kept_bytes", (int64_t)sum->kept_bytes);
+	json_field_int(j, "sealed", (int64_t)sum->sealed);
+	json_field_int(j, "sealed_bytes", (int64_t)sum->sealed_bytes);
 }
 
 static int run(const struct command *self, int argc, char **argv)
@@ -72,6 +88,7 @@ static int run(const struct command *self, int argc, char **argv)
 	struct listing l = {.j = a.o.json ? &j : NULL, .b = &b, .verbose = verbose};
 	how.dry_run = dry_run;
 	how.fn = tell_content;
+	how.sealed = tell_sealed;
 	how.arg = &l;
 	json_init(&j, &b, 2);
 	json_object_begin(&j);
@@ -86,10 +103,10 @@ static int run(const struct command *self, int argc, char **argv)
 		json_array_end(&j);
 	json_sum(&j, &sum, dry_run);
 	json_object_end(&j);
-	if (a.o.json)
-		return cmd_put_json(self, &b);
-	tell_sum(&sum, dry_run, grace ? grace : "1h", how.grace_ns);
-	return cmd_done(self);
+	if (!a.o.json)
+		tell_sum(&sum, dry_run, grace ? grace : "1h", how.grace_ns);
+	code = a.o.json ? cmd_put_json(self, &b) : cmd_done(self);
+	return code == EXIT_DONE && sum.sealed > 0 ? refuse_sealed(self, &sum, t.store) : code;
 }
 
 const struct command cmd_gc = {
@@ -99,7 +116,8 @@ const struct command cmd_gc = {
 	.help = "Frees the contents that only retired versions held, and what failed commits left behind. May run at any time, beside trainings, readers and commits;\n"
 		"may be interrupted, and run again. What is younger than the grace period stays: versions retired, and contents stored, less than TIME ago.\n"
 		"The argument is a store or a directory on a drive; default: the working directory, if it lies on a drive, else --store or MINTFS_STORE.\n"
-		"Only for the owner of the store, and root.\n"
+		"Only for the owner of the store, and root. What a drive that root mounted sealed (chattr +i) in an ordinary user's store, only root frees: the rest goes, and\n"
+		"the exit status is 1.\n"
 		"\n"
 		"  -n, --dry-run      only say what would be freed\n"
 		"      --grace TIME   30min, 12h, 7d, 0; default: 1h\n"

@@ -96,8 +96,11 @@ int source_retire(struct source *s, const struct source_ref *ref, bool force, co
 	source_label(ref, label);
 	int rc = find_drive(s, mount, sizeof mount);
 	if (rc == 0)
-		return retire_on_drive(mount, ref, force, message, label, f);
-	if (rc == -ENOENT)
+		rc = retire_on_drive(mount, ref, force, message, label, f);
+	bool kernel_refuses = (rc == -EACCES || rc == -EPERM) && s->r;
+	if (kernel_refuses) /* by the mode of the directory: who made the version, or owns the store, may do it by the registry's rules all the same */
+		*f = (struct fault)FAULT_INIT;
+	if (rc == -ENOENT || kernel_refuses)
 		rc = registry_retire(s->r, &s->me, ref->version_id, &how, f);
 	return rc < 0 ? fault_default(f, -rc, "%s is not retired: %s", label, strerror(-rc)) : 0;
 }

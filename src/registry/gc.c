@@ -28,6 +28,7 @@ struct sweep {
 	int64_t now_ns, last;
 	struct victim group[GROUP];
 	unsigned n;
+	enum { MAY_CLEAR_UNKNOWN, MAY_CLEAR, MAY_NOT_CLEAR } flag; /* the immutable one, which a drive that root mounted sets in an ordinary user's store, too */
 };
 
 static int remove_one(struct sweep *s, struct catalog_conn *conn, struct victim *v)
@@ -108,6 +109,22 @@ static int pass_rows_before(struct sweep *s, const struct blob_id *id)
 	return rc;
 }
 
+/* Tried once, and only where it matters. */
+static bool may_clear_flag(struct sweep *s)
+{
+	if (s->flag == MAY_CLEAR_UNKNOWN)
+		s->flag = blob_can_protect(s->r->blobs) ? MAY_CLEAR : MAY_NOT_CLEAR;
+	return s->flag == MAY_CLEAR;
+}
+
+static void count_sealed(struct sweep *s, const struct blob_id *id, uint64_t size)
+{
+	s->sum.sealed++;
+	s->sum.sealed_bytes += size;
+	if (s->how->sealed)
+		s->how->sealed(id, size, s->how->arg);
+}
+
 static int look_at_blob(const struct blob_found *b, void *arg)
 {
 	struct sweep *s = arg;
@@ -125,6 +142,10 @@ static int look_at_blob(const struct blob_found *b, void *arg)
 	if (b->ctime_ns > s->young_ns) {
 		s->sum.young++;
 		s->sum.young_bytes += b->size;
+		return 0;
+	}
+	if (b->immutable && !may_clear_flag(s)) {
+		count_sealed(s, &b->id, b->size);
 		return 0;
 	}
 	return add_victim(s, &b->id, b->size, false);

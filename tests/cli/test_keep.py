@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cli_env import call
+from cli_env import call, one_sentence, wait_for
 
 MODEL = "product/P001_all/mlstm"
 BIG = 256 << 10  # smaller files are opened without a trace (docs/design/fs.md)
@@ -251,3 +251,63 @@ def test_prune_discards_drafts_that_nobody_works_on(drive):
     done = call("prune", "--drafts", "--older-than", "1s", "--yes", "--store", drive.store)
     assert done.code == 0 and "discarded 2 drafts" in done.out and not any(d.exists() for d in drafts)
     assert drive.path(MODEL, "v1").is_dir()
+
+
+# ---- a store of an ordinary user, on a drive that root mounted ----
+
+OWNER = 1234
+
+
+@pytest.fixture
+def owned(drive):
+    """root's drive of a store that belongs to OWNER."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    assert drive.umount().code == 0
+    subprocess.run(["chown", "-R", str(OWNER), str(drive.store)], check=True)
+    return drive.mount()
+
+
+def test_the_owner_of_the_store_retires_and_prunes_what_root_made(owned):
+    for _ in range(4):
+        owned.version()
+    assert owned.path(MODEL).stat().st_uid == 0 and not owned.path(MODEL).stat().st_mode & 0o022
+    done = call("retire", owned.path(MODEL, "v1"), "-m", "mine", user=OWNER)
+    assert done.code == 0, done.err
+    assert call("prune", MODEL, "--keep-last", "1", "--yes", "--store", owned.store, user=OWNER).code == 0
+    assert wait_for(lambda: sorted(n for n in os.listdir(owned.path(MODEL)) if n[0] == "v") == ["v4"])
+    one_sentence(call("retire", owned.path(MODEL, "v4"), user=OWNER + 1), 1, "v4 belongs to somebody else")
+    assert owned.path(MODEL, "v4/model.bin").exists()
+
+
+def sealed(path):
+    return "i" in subprocess.run(["lsattr", str(path)], capture_output=True, text=True).stdout.split(" ")[0]
+
+
+def test_what_root_sealed_stays_at_a_gc_of_the_owner_and_the_rest_goes(owned):
+    for n in range(3):
+        owned.version({"model.bin": f"weights {n}"})
+    assert call("retire", owned.path(MODEL, "v1"), user=OWNER).code == 0
+    assert call("retire", owned.path(MODEL, "v2"), user=OWNER).code == 0
+    assert owned.umount().code == 0
+    all_of_it = blobs(owned.store)
+    paths = {b: owned.store / "blobs" / b[:2] / b[2:] for b in all_of_it}
+    if not all(sealed(p) for p in paths.values()):
+        pytest.skip("no immutable flag here")
+    free = call("gc", owned.store, "--grace", "0", "-n", "-v", "--json").json
+    victims = [c["sha256"] for c in free["contents"]]
+    assert free["sealed"] == 0 and len(victims) == 4  # model.bin and metadata.json, twice
+    for b in victims[:2]:
+        subprocess.run(["chattr", "-i", str(paths[b])], check=True)
+    for args in (["-n"], []):
+        done = call("gc", owned.store, "--grace", "0", *args, "--json", "-v", user=OWNER)
+        got = done.json
+        assert done.code == 1 and (got["freed"], got["sealed"]) == (2, 2), done.out
+        assert {c["sha256"] for c in got["contents"] if c["sealed"]} == set(victims[2:])
+        assert "2 contents" in done.err and f"mintfs gc {owned.store}" in done.err and done.err.count("\n") == 1
+    assert set(blobs(owned.store)) == set(all_of_it) - set(victims[:2])
+    assert "root" in call("gc", owned.store, "--grace", "0", user=OWNER).err, "each time"
+    done = call("gc", owned.store, "--grace", "0", "--json")
+    assert done.code == 0 and (done.json["freed"], done.json["sealed"]) == (2, 0)
+    assert call("gc", owned.store, "--grace", "0", user=OWNER).code == 0
+    assert call("fsck", owned.store, "--json", user=OWNER).json["findings"] == []
