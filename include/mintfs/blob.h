@@ -57,6 +57,8 @@ void blob_seal(struct blob_store *s, const struct blob_id *id);
 
 int blob_open(struct blob_store *s, const struct blob_id *id);                           /* O_RDONLY descriptor, or -ENOENT, … */
 int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);       /* -ENOENT if it is not there */
+/* Is it there with this size and sealed? Only then can its bytes be relied on without being read: a name alone may be what a power cut left of a blob_put_batch. */
+bool blob_is_sealed(struct blob_store *s, const struct blob_id *id, uint64_t size);
 /* Reads it all: 0 sound, -EIO damaged (f says how), -ENOENT. */
 int blob_verify(struct blob_store *s, const struct blob_id *id, uint64_t expected_size, struct fault *f);
 /* Removes it (clearing the immutable flag first). -ENOENT is 0. The caller holds the store's write lock and knows nobody refers to it. */

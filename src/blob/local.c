@@ -87,6 +87,15 @@ static int local_size(struct blob_store *base, const struct blob_id *id, uint64_
 	return 0;
 }
 
+static bool local_is_sealed(struct blob_store *base, const struct blob_id *id, uint64_t size)
+{
+	char name[LOCAL_NAME_SIZE];
+	enum local_state state;
+
+	local_name(id, name);
+	return local_look(local_store(base), name, size, &state, NULL) == 0 && state == LOCAL_SOUND;
+}
+
 static void local_seal(struct blob_store *base, const struct blob_id *id)
 {
 	auto_close int fd = local_open(base, id);
@@ -225,6 +234,7 @@ static const struct blob_store_ops local_ops = {
 	.seal = local_seal,
 	.open = local_open,
 	.size = local_size,
+	.is_sealed = local_is_sealed,
 	.remove = local_remove,
 	.each = local_each,
 	.can_protect = local_can_protect,

@@ -57,6 +57,11 @@ int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size
 	return s->ops->size(s, id, ret_size);
 }
 
+bool blob_is_sealed(struct blob_store *s, const struct blob_id *id, uint64_t size)
+{
+	return s->ops->is_sealed(s, id, size);
+}
+
 int blob_verify(struct blob_store *s, const struct blob_id *id, uint64_t expected_size, struct fault *f)
 {
 	char hex[BLOB_HEX_SIZE], found_hex[BLOB_HEX_SIZE];

@@ -13,6 +13,7 @@ struct blob_store_ops {
 	void (*seal)(struct blob_store *s, const struct blob_id *id);
 	int (*open)(struct blob_store *s, const struct blob_id *id);
 	int (*size)(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);
+	bool (*is_sealed)(struct blob_store *s, const struct blob_id *id, uint64_t size);
 	int (*remove)(struct blob_store *s, const struct blob_id *id);
 	int (*each)(struct blob_store *s, blob_each_fn *fn, void *arg);
 	bool (*can_protect)(struct blob_store *s);

@@ -242,7 +242,7 @@ static int make_place(struct copy *c)
 	if (rc == 0)
 		rc = blob_store_open_local(c->dir, true, c->r->log, &c->blobs, c->f);
 	if (rc == 0)
-		rc = intake_open(c->dir, c->blobs, c->r->log, &c->in, c->f);
+		rc = intake_open(c->dir, c->blobs, NULL, c->r->log, &c->in, c->f);
 	return rc < 0 ? refuse_system(c->f, rc, "cannot write to %s", c->path) : 0;
 }
 
@@ -341,8 +341,7 @@ static int copy_content(struct copy *c, const struct blob_id *id, uint64_t size)
 static int do_content(const struct blob_id *id, uint64_t size, void *arg)
 {
 	struct copy *c = arg;
-	uint64_t there;
-	bool needed = blob_size(c->blobs, id, &there) < 0 || there != size;
+	bool needed = !blob_is_sealed(c->blobs, id, size);
 	if (c->measuring) {
 		c->total += needed ? size : 0;
 		return 0;

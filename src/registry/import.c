@@ -70,7 +70,7 @@ int registry_import_begin(struct registry *r, const struct registry_actor *who, 
 	im->r = r;
 	im->who = *who;
 	caller_user_name(who->uid, im->author, sizeof im->author);
-	int rc = intake_open(r->dirfd, r->blobs, r->log, &im->in, f);
+	int rc = intake_open(r->dirfd, r->blobs, r->catalog, r->log, &im->in, f);
 	if (rc < 0) {
 		free(im);
 		return refuse_system(f, rc, "cannot import");

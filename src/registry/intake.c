@@ -21,6 +21,7 @@ struct intake {
 	int store, dir;
 	char name[NAME_SIZE];
 	struct blob_store *blobs;
+	struct catalog *catalog; /* while it is swept; NULL: of a copy */
 	struct log *log;
 	struct blob_item items[BATCH_FILES]; /* added, not put yet */
 	char names[BATCH_FILES][BLOB_HEX_SIZE];
@@ -66,13 +67,13 @@ static int open_incoming(int store_dirfd)
 	return rc < 0 ? rc : take_fd(&fd);
 }
 
-int intake_open(int store_dirfd, struct blob_store *blobs, struct log *log, struct intake **ret, struct fault *f)
+int intake_open(int store_dirfd, struct blob_store *blobs, struct catalog *catalog, struct log *log, struct intake **ret, struct fault *f)
 {
 	auto_free struct intake *in = calloc(1, sizeof *in);
 	if (!in)
 		return fault_set(f, ENOMEM, "not enough memory");
 	*in = (struct intake){.store = store_dirfd, .dir = -1, .blobs = blobs, .log = log};
-	intake_sweep(store_dirfd, blobs, log);
+	intake_sweep(store_dirfd, blobs, catalog, log);
 	int rc = -EAGAIN;
 	for (int i = 0; rc == -EAGAIN && i < TRIES; i++) {
 		auto_close int incoming = open_incoming(store_dirfd);
@@ -94,11 +95,10 @@ bool intake_has(struct intake *in, const struct blob_id *id, uint64_t size)
 {
 	char hex[BLOB_HEX_SIZE];
 	struct stat st;
-	uint64_t there;
 	blob_id_hex(id, hex);
 	if (sys_fstatat(in->dir, hex, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return (uint64_t)st.st_size == size;
-	return blob_size(in->blobs, id, &there) == 0 && there == size;
+	return blob_is_sealed(in->blobs, id, size);
 }
 
 int intake_begin(struct intake *in, int *ret_fd, struct fault *f)
@@ -206,7 +206,7 @@ static int settle_name(struct intake *in, const char *name, const struct blob_id
 
 static int clear_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
-	int rc = id ? 0 : sys_unlinkat(in->dir, name, 0);
+	int rc = sys_unlinkat(in->dir, name, 0);
 	if (rc == -EISDIR)
 		rc = sys_remove_tree(in->dir, name);
 	return rc == -ENOENT ? 0 : rc;
@@ -227,13 +227,12 @@ static void remove_directory(struct intake *in)
 	sys_unlinkat(in->store, INCOMING, AT_REMOVEDIR); /* stays where others are at work in it */
 }
 
+/* What was not settled is not sealed: nobody refers to it, and its bytes may not have reached the disk. */
 void intake_close(struct intake *in)
 {
 	if (!in)
 		return;
-	int rc = intake_settle(in);
-	if (rc == 0)
-		rc = each_name(in, clear_name, NULL);
+	int rc = each_name(in, clear_name, NULL);
 	if (rc < 0)
 		log_warning(in->log, INCOMING "/%s cannot be cleared (the next mount tries again): %s", in->name, strerror(-rc));
 	else
@@ -244,27 +243,42 @@ void intake_close(struct intake *in)
 
 /* ---- what the dead left ---- */
 
-static void sweep_one(int store_dirfd, int incoming, const char *name, struct blob_store *blobs, struct log *log)
+struct sweep { int store, incoming; struct blob_store *blobs; struct catalog *catalog; struct log *log; };
+
+/* Recorded means flushed before. */
+static int settle_recorded(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
-	auto_close int fd = sys_openat(incoming, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	struct catalog_blob row;
+	auto_read struct catalog_conn *conn = NULL;
+	if (!id || catalog_read_begin(in->catalog, &conn) < 0 || catalog_blob_find(conn, id, &row) < 0 || row.absence)
+		return 0;
+	return settle_name(in, name, id, f);
+}
+
+static void sweep_one(const struct sweep *s, const char *name)
+{
+	auto_close int fd = sys_openat(s->incoming, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (fd < 0 || strlen(name) != NAME_SIZE - 1 || sys_lock(fd, true, false) < 0)
 		return; /* somebody is at work in it */
 	struct intake *in = calloc(1, sizeof *in);
 	if (!in)
 		return;
-	*in = (struct intake){.store = store_dirfd, .dir = take_fd(&fd), .blobs = blobs, .log = log};
+	*in = (struct intake){.store = s->store, .dir = take_fd(&fd), .blobs = s->blobs, .catalog = s->catalog, .log = s->log};
 	text_copy(in->name, sizeof in->name, name);
-	log_info(log, INCOMING "/%s: left by a process that died, cleared", name);
+	log_info(s->log, INCOMING "/%s: left by a process that died, cleared", name);
+	if (s->catalog && each_name(in, settle_recorded, NULL) < 0)
+		log_warning(s->log, INCOMING "/%s: contents that were recorded are not sealed yet", name);
 	intake_close(in);
 }
 
-void intake_sweep(int store_dirfd, struct blob_store *blobs, struct log *log)
+void intake_sweep(int store_dirfd, struct blob_store *blobs, struct catalog *catalog, struct log *log)
 {
 	auto_dir DIR *dir = NULL;
 	struct dirent *e;
 	if (sys_fdopendir(sys_openat(store_dirfd, INCOMING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), &dir) < 0)
 		return;
+	struct sweep s = {store_dirfd, dirfd(dir), blobs, catalog, log};
 	while (sys_readdir(dir, &e) > 0)
 		if (e->d_name[0] != '.')
-			sweep_one(store_dirfd, dirfd(dir), e->d_name, blobs, log);
+			sweep_one(&s, e->d_name);
 }

@@ -1,16 +1,18 @@
 /* Contents on their way into a store from outside: files in incoming/<name>/, one a content, named by its SHA-256, then linked into blobs/. Private to the registry.
  *
  * The directory is locked as long as its maker lives. Names in it stay until the catalog refers to their contents (or nobody ever will), so that what a sweep
- * takes out of blobs/ meanwhile can be put there again; then they are removed and the blobs sealed: by intake_settle, or after a death by intake_sweep. */
+ * takes out of blobs/ meanwhile can be put there again; then they are removed and the blobs sealed: by intake_settle, or after a death by intake_sweep. What did not
+ * come so far stays unsealed, and nobody takes it for a content: after a power cut the name may be there without the bytes. */
 #ifndef REGISTRY_INTAKE_H
 #define REGISTRY_INTAKE_H
 
 #include <mintfs/blob.h>
+#include <mintfs/catalog.h>
 #include <mintfs/log.h>
 
 struct intake;
-/* store_dirfd, blobs and log are borrowed. */
-int intake_open(int store_dirfd, struct blob_store *blobs, struct log *log, struct intake **ret, struct fault *f);
+/* All are borrowed; catalog NULL: of a copy, whose catalog is not published before its contents are settled. */
+int intake_open(int store_dirfd, struct blob_store *blobs, struct catalog *catalog, struct log *log, struct intake **ret, struct fault *f);
 int intake_dirfd(const struct intake *in); /* its directory, for what else its user wants to keep there for a while; what is not a content is removed at the end */
 /* Is this content in the store, or on its way? */
 bool intake_has(struct intake *in, const struct blob_id *id, uint64_t size);
@@ -22,9 +24,9 @@ void intake_cancel(struct intake *in, int fd); /* it is not wanted */
 int intake_flush(struct intake *in, struct fault *f);     /* all that was added is in blobs/, durably */
 int intake_put_again(struct intake *in, struct fault *f); /* the same for everything that was added since the last settle */
 int intake_settle(struct intake *in);                     /* the names go, the blobs are sealed */
-void intake_close(struct intake *in);                     /* settles; NULL is fine */
+void intake_close(struct intake *in);                     /* what is not settled is not wanted; NULL is fine */
 
 /* Clears what dead makers left behind. */
-void intake_sweep(int store_dirfd, struct blob_store *blobs, struct log *log);
+void intake_sweep(int store_dirfd, struct blob_store *blobs, struct catalog *catalog, struct log *log);
 
 #endif

@@ -104,7 +104,7 @@ static void finish_later(struct registry *r, int64_t id)
 void recover(struct registry *r)
 {
 	mounts_forget_dead(r);
-	intake_sweep(r->dirfd, r->blobs, r->log);
+	intake_sweep(r->dirfd, r->blobs, r->catalog, r->log);
 	struct directory_scan scan = {.r = r};
 	int rc = catalog_locked(r->catalog, scan_directories, &scan);
 	if (rc < 0)

@@ -113,6 +113,25 @@ static void test_a_backup_that_was_cut_off_before_its_mark_can_be_begun_anew(voi
 	assert_copy(dest, 1);
 }
 
+/* Names reached the disk, the bytes of "weights 1" did not. */
+static void test_names_that_a_power_cut_left_without_their_bytes_are_not_taken_for_contents(void **state)
+{
+	struct fixture *x = *state;
+	static const char *const left[] = {"blobs/$d/$f", "incoming/0123456789abcdef/$h"};
+	add_version(x, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(left); i++) {
+		char command[1024], dest[96];
+		snprintf(dest, sizeof dest, "%s/zeros-%zu", x->path, i);
+		assert_int_equal(mkdir(dest, 0700), 0);
+		dies_at(x, "backup.marked", dest, false);
+		snprintf(command, sizeof command, "cd %s && h=$(printf 'weights 1' | sha256sum | cut -c1-64) && d=$(echo $h | cut -c1-2) && f=$(echo $h | cut -c3-) && "
+			"mkdir -p blobs/$d incoming/0123456789abcdef && head -c 9 /dev/zero >blobs/$d/$f && chmod 600 blobs/$d/$f && { ln blobs/$d/$f %s 2>/dev/null || true; }", dest, left[i]);
+		assert_int_equal(system(command), 0);
+		copy_ok(x, dest, false);
+		assert_copy(dest, 1);
+	}
+}
+
 static void test_death_in_a_restore_leaves_no_store_and_can_be_gone_on_with(void **state)
 {
 	struct fixture *x = *state;
@@ -167,6 +186,7 @@ int main(void)
 		T(test_death_in_the_first_backup_leaves_no_store_or_a_whole_one_and_can_be_gone_on_with),
 		T(test_death_in_a_later_backup_leaves_the_old_one_or_the_new_one),
 		T(test_a_backup_that_was_cut_off_before_its_mark_can_be_begun_anew),
+		T(test_names_that_a_power_cut_left_without_their_bytes_are_not_taken_for_contents),
 		T(test_death_in_a_restore_leaves_no_store_and_can_be_gone_on_with),
 		T(test_a_failing_system_call_leaves_a_backup_that_can_be_gone_on_with),
 	};
