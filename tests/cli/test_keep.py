@@ -239,13 +239,7 @@ def test_prune_discards_drafts_that_nobody_works_on(drive):
         script = 'd=$(mktemp -d) && mkdir "$0/next" && v=$(ls -d "$0"/v* | sort -V | tail -1) && echo x >"$v/note.txt" && exit 3'
         subprocess.run(["setsid", "sh", "-c", script, str(drive.path(MODEL))])
         drafts.append(drive.path(MODEL, f"v{n + 2}"))
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        shown = call("prune", "--drafts", "--older-than", "1s", drive.path(MODEL), "--json")
-        if actions(shown) == {"v2": "discard", "v3": "discard"}:
-            break
-        time.sleep(0.05)
-    assert actions(shown) == {"v2": "discard", "v3": "discard"}, shown.out
+    assert wait_for(lambda: actions(call("prune", "--drafts", "--older-than", "1s", drive.path(MODEL), "--json")) == {"v2": "discard", "v3": "discard"})
     assert all(d.is_dir() for d in drafts)
     assert actions(call("prune", "--drafts", "--older-than", "1d", drive.path(MODEL), "--json")) == {"v2": "keep", "v3": "keep"}
     done = call("prune", "--drafts", "--older-than", "1s", "--yes", "--store", drive.store)
