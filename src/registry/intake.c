@@ -27,6 +27,7 @@ struct intake {
 	char names[BATCH_FILES][BLOB_HEX_SIZE];
 	size_t n;
 	uint64_t bytes;
+	bool unsettled; /* what is recorded could not be settled: the next sweep does it */
 };
 
 /* ---- the directory ---- */
@@ -216,7 +217,9 @@ int intake_settle(struct intake *in)
 {
 	in->n = 0;
 	in->bytes = 0;
-	return each_name(in, settle_name, NULL);
+	int rc = each_name(in, settle_name, NULL);
+	in->unsettled = rc < 0;
+	return rc;
 }
 
 static void remove_directory(struct intake *in)
@@ -232,7 +235,7 @@ void intake_close(struct intake *in)
 {
 	if (!in)
 		return;
-	int rc = each_name(in, clear_name, NULL);
+	int rc = in->unsettled ? -EAGAIN : each_name(in, clear_name, NULL);
 	if (rc < 0)
 		log_warning(in->log, INCOMING "/%s cannot be cleared (the next mount tries again): %s", in->name, strerror(-rc));
 	else
@@ -281,4 +284,5 @@ void intake_sweep(int store_dirfd, struct blob_store *blobs, struct catalog *cat
 	while (sys_readdir(dir, &e) > 0)
 		if (e->d_name[0] != '.')
 			sweep_one(&s, e->d_name);
+	sys_unlinkat(store_dirfd, INCOMING, AT_REMOVEDIR); /* if nobody is at work in it */
 }

@@ -181,6 +181,30 @@ static void test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_
 
 /* ---- every system call fails in turn ---- */
 
+static void test_what_was_recorded_and_could_not_be_settled_is_settled_by_the_next_mount(void **state)
+{
+	struct fixture *x = *state;
+	int fd = make_bundle(x), nth = 1;
+	for (bool hit = true; hit; nth++) {
+		char path[96];
+		sys_fault_arm("unlinkat", nth, EIO, false);
+		int rc = take(x, fd, NULL);
+		hit = sys_fault_hits() >= nth;
+		sys_fault_arm(NULL, 0, 0, false);
+		assert_int_equal(rc, 0);
+		registry_close(x->r);
+		open_store(x);
+		assert_all(x);
+		registry_close(x->r);
+		snprintf(path, sizeof path, "%s/unsettled-%d", x->path, nth);
+		snprintf(x->store, sizeof x->store, "%s", path);
+		assert_int_equal(registry_init(x->store, NULL), 0);
+		open_store(x);
+	}
+	assert_true(nth > 4); /* a name for each content, at least */
+	close(fd);
+}
+
 static void test_a_failing_system_call_leaves_nothing_and_the_next_try_works(void **state)
 {
 	struct fixture *x = *state;
@@ -227,6 +251,7 @@ int main(void)
 		T(test_death_before_the_transaction_of_an_import_leaves_nothing),
 		T(test_death_after_the_transaction_of_an_import_leaves_all_of_it),
 		T(test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_between),
+		T(test_what_was_recorded_and_could_not_be_settled_is_settled_by_the_next_mount),
 		T(test_a_failing_system_call_leaves_nothing_and_the_next_try_works),
 	};
 	return cmocka_run_group_tests_name("bundle, killed", tests, NULL, NULL);
