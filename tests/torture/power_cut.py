@@ -1,6 +1,8 @@
 """Power cut after any write of the disk under a store: what was acknowledged is there, byte for byte, and the rest wholly or not at all."""
 import argparse
 import collections
+import concurrent.futures
+import multiprocessing
 import os
 import random
 import signal
@@ -21,8 +23,16 @@ def flusher(top, stop, seed):
         os.close(fd)
 
 
+def be_a_house():
+    """Each process that tells stories takes in what its drives leave behind, and clears up when it is ended."""
+    tools.become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
 def one_story(seed, chapters, cuts, flush, options, deadline):
     """Returns (cuts made, what was wrong)."""
+    if time.monotonic() > deadline:
+        return 0, []
     house = tools.House(tools.new_folder())
     wrong, made, places = [], 0, collections.Counter()
     stop = threading.Event()
@@ -70,16 +80,16 @@ def main():
     parser.add_argument("--cuts", type=int, help="of each story, beside the named places")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=int, default=1 << 30, help="no new cut after so long")
+    parser.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="stories at once; much of a cut is waiting (default: twice the processors)")
     given = parser.parse_args()
     stories = given.stories or (20 if given.full else 2)
     cuts = given.cuts or (500 if given.full else 40)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    made, wrong, deadline = 0, [], time.monotonic() + given.seconds
-    for n in range(stories):
-        if time.monotonic() > deadline:
-            break
-        m, w = one_story(given.seed + n, 1 + n % 3, cuts, n % 2 == 1, ("nopassthrough",) if n % 4 == 3 else (), deadline)
-        made, wrong = made + m, wrong + w
+    deadline = time.monotonic() + given.seconds
+    work = [(given.seed + n, 1 + n % 3, cuts, n % 2 == 1, ("nopassthrough",) if n % 4 == 3 else (), deadline) for n in range(stories)]
+    with concurrent.futures.ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"), be_a_house) as pool:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        results = list(pool.map(one_story, *zip(*work)))
+    made, wrong = sum(m for m, _ in results), [w for _, found in results for w in found]
     for w in wrong:
         print("wrong: " + w)
     print(f"verdict: {made} power cuts; {'every store was whole' if not wrong else f'{len(wrong)} WRONG'}")
@@ -91,5 +101,4 @@ if __name__ == "__main__":
     if why:
         print(why)
         sys.exit(77)
-    tools.become_subreaper()
     sys.exit(main())
