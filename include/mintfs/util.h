@@ -31,6 +31,8 @@ int hex_decode(const char *hex, size_t n_bytes, uint8_t *out); /* -EINVAL unless
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);  /* decimal, whole text, no sign or blank: -EINVAL; > max: -ERANGE */
 /* Copies src (NUL-terminated) into dst[size]; -ENAMETOOLONG if it does not fit (dst untouched). */
 int text_copy(char *dst, size_t size, const char *src);
+/* The word that goes with n in a sentence. */
+static inline const char *plural(uint64_t n, const char *one, const char *many) { return n == 1 ? one : many; }
 
 /* Hash map from uint64_t to a pointer. Not thread-safe. */
 struct map64;

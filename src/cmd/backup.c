@@ -25,7 +25,8 @@ static int tell(const struct command *self, const struct cmd_options *o, const s
 	}
 	printf("%s ", what);
 	text_print(dest);
-	printf(": %llu contents, %llu of them copied, %s", (unsigned long long)t->contents, (unsigned long long)t->copied, human_size(t->bytes, size));
+	printf(": %llu %s, %llu of them copied, %s", (unsigned long long)t->contents, plural(t->contents, "content", "contents"), (unsigned long long)t->copied,
+		human_size(t->bytes, size));
 	if (t->removed)
 		printf("; %llu no longer needed, removed", (unsigned long long)t->removed);
 	putchar('\n');

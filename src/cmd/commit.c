@@ -38,7 +38,7 @@ static int tell(const struct version_info *v, void *arg)
 	if (t->was)
 		printf(" is %s already\n", catalog_state_name(v->v.state));
 	else if (v->v.id)
-		printf(" committed: %u %s, %s\n", v->v.n_files, v->v.n_files == 1 ? "file" : "files", human_size(v->v.size, size));
+		printf(" committed: %u %s, %s\n", v->v.n_files, plural(v->v.n_files, "file", "files"), human_size(v->v.size, size));
 	else
 		printf(" committed: %s\n", human_size(v->v.size, size));
 	return cmd_done(t->self);

@@ -78,8 +78,8 @@ static int tell(const struct command *self, const struct cmd_options *o, const s
 		json_object_end(&j);
 		return cmd_put_json(self, &b);
 	}
-	printf("%llu %s with %llu files, %s, in ", (unsigned long long)t->versions, t->versions == 1 ? "version" : "versions", (unsigned long long)t->files,
-		human_size(t->archive, size));
+	printf("%llu %s with %llu %s, %s, in ", (unsigned long long)t->versions, plural(t->versions, "version", "versions"), (unsigned long long)t->files,
+		plural(t->files, "file", "files"), human_size(t->archive, size));
 	text_print(path);
 	putchar('\n');
 	return cmd_done(self);

@@ -80,14 +80,16 @@ static void print_sum(const struct registry_fsck_result *sum, bool verify)
 {
 	char size[HUMAN_MAX];
 	unsigned long long left = sum->problems - sum->repaired;
-	printf("looked at %llu versions of %llu models, %llu entries, %llu contents, %llu open drafts", (unsigned long long)sum->versions, (unsigned long long)sum->models,
-		(unsigned long long)sum->entries, (unsigned long long)sum->contents, (unsigned long long)sum->drafts);
+	printf("looked at %llu %s of %llu %s, ", (unsigned long long)sum->versions, plural(sum->versions, "version", "versions"), (unsigned long long)sum->models,
+		plural(sum->models, "model", "models"));
+	printf("%llu %s, %llu %s, %llu open %s", (unsigned long long)sum->entries, plural(sum->entries, "entry", "entries"), (unsigned long long)sum->contents,
+		plural(sum->contents, "content", "contents"), (unsigned long long)sum->drafts, plural(sum->drafts, "draft", "drafts"));
 	if (verify)
 		printf("; hashed %s%s", human_size(sum->verified_bytes, size), sum->resumed ? ", from where the last run was interrupted" : "");
 	if (sum->problems == 0)
 		printf(": clean\n");
 	else
-		printf(": %llu %s, %llu repaired, %llu left\n", (unsigned long long)sum->problems, sum->problems == 1 ? "problem" : "problems", (unsigned long long)sum->repaired, left);
+		printf(": %llu %s, %llu repaired, %llu left\n", (unsigned long long)sum->problems, plural(sum->problems, "problem", "problems"), (unsigned long long)sum->repaired, left);
 }
 
 static int open_store(const struct cmd_target *t, bool repair, struct source **ret, struct fault *f)

@@ -35,15 +35,15 @@ static int refuse_sealed(const struct command *self, const struct registry_gc_re
 	struct fault f = FAULT_INIT;
 	char text[HUMAN_MAX];
 	fault_set(&f, EPERM, "%llu %s of %s cannot be freed: root mounted the store once and sealed %s (chattr +i), which only root can undo: let root run 'mintfs gc %s' (-v names %s)",
-		(unsigned long long)sum->sealed, sum->sealed == 1 ? "content" : "contents", human_size(sum->sealed_bytes, text), sum->sealed == 1 ? "it" : "them", store,
-		sum->sealed == 1 ? "it" : "each");
+		(unsigned long long)sum->sealed, plural(sum->sealed, "content", "contents"), human_size(sum->sealed_bytes, text), plural(sum->sealed, "it", "them"), store,
+		plural(sum->sealed, "it", "each"));
 	return cmd_fail(self, &f);
 }
 
 static void tell_sum(const struct registry_gc_result *sum, bool dry_run, const char *grace, int64_t grace_ns)
 {
 	char text[HUMAN_MAX];
-	printf(dry_run ? "would free %llu %s, %s\n" : "freed %llu %s, %s\n", (unsigned long long)sum->freed, sum->freed == 1 ? "content" : "contents",
+	printf(dry_run ? "would free %llu %s, %s\n" : "freed %llu %s, %s\n", (unsigned long long)sum->freed, plural(sum->freed, "content", "contents"),
 		human_size(sum->freed_bytes, text));
 	if (sum->young > 0)
 		printf("not needed either, but not older than %s: %llu, %s\n", grace, (unsigned long long)sum->young, human_size(sum->young_bytes, text));

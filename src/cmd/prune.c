@@ -220,7 +220,7 @@ static int tell_table(const struct pruning *p, bool kept_too)
 static void tell_sum(const struct pruning *p)
 {
 	char text[HUMAN_MAX];
-	const char *what = p->drafts ? p->gone == 1 ? "draft" : "drafts" : p->gone == 1 ? "version" : "versions";
+	const char *what = p->drafts ? plural(p->gone, "draft", "drafts") : plural(p->gone, "version", "versions");
 	printf("%s%llu %s of %zu", p->yes ? p->drafts ? "discarded " : "retired " : p->drafts ? "would discard " : "would retire ", (unsigned long long)p->gone, what, p->n);
 	if (!p->drafts)
 		printf(", %s", human_size(p->gone_bytes, text));

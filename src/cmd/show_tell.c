@@ -178,7 +178,7 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 	}
 	table_fact_lines(&t, "not committed", v->v.state == CATALOG_DRAFT ? v->text.reason : NULL);
 	if (v->sized && v->v.id) {
-		snprintf(text, sizeof text, "%s in %u %s", human_size(v->v.size, size), v->v.n_files, v->v.n_files == 1 ? "file" : "files");
+		snprintf(text, sizeof text, "%s in %u %s", human_size(v->v.size, size), v->v.n_files, plural(v->v.n_files, "file", "files"));
 		table_fact(&t, "size", text);
 	} else if (v->sized) {
 		table_fact(&t, "size", human_size(v->v.size, size));
@@ -332,7 +332,7 @@ static int print_one_file(const struct showing *w, const struct file_info *file)
 	auto_table struct table t = TABLE_INIT;
 	table_facts(&t);
 	table_fact(&t, "type", file->type == CATALOG_FILE ? NULL : type_name(file->type));
-	snprintf(text, sizeof text, "%s (%llu bytes)", human_size(file->size, size), (unsigned long long)file->size);
+	snprintf(text, sizeof text, "%s (%llu %s)", human_size(file->size, size), (unsigned long long)file->size, plural(file->size, "byte", "bytes"));
 	table_fact(&t, "size", file->type == CATALOG_FILE ? text : NULL);
 	table_fact(&t, "SHA-256", file->sha256);
 	table_fact(&t, "leads to", file->target);

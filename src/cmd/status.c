@@ -285,17 +285,17 @@ static int print_summary(const struct status *st, bool color)
 	add_drives(&t, st);
 	if (c->damaged) {
 		table_cell(&t, STYLE_DIM, "damaged");
-		table_cellf(&t, STYLE_RED, "%lld %s: 'mintfs fsck' names the versions", (long long)c->damaged, c->damaged == 1 ? "content" : "contents");
+		table_cellf(&t, STYLE_RED, "%lld %s: 'mintfs fsck' names the versions", (long long)c->damaged, plural((uint64_t)c->damaged, "content", "contents"));
 	}
 	table_cell(&t, STYLE_DIM, "models");
 	table_cellf(&t, STYLE_PLAIN, "%lld", (long long)c->models);
 	table_cell(&t, STYLE_DIM, "versions");
 	table_cellf(&t, STYLE_PLAIN, "%lld committed, %lld open %s, %lld retired, %lld discarded", (long long)c->committed, (long long)c->drafts,
-		c->drafts == 1 ? "draft" : "drafts", (long long)c->retired, (long long)c->discarded);
+		plural((uint64_t)c->drafts, "draft", "drafts"), (long long)c->retired, (long long)c->discarded);
 	table_cell(&t, STYLE_DIM, "files");
 	table_cellf(&t, STYLE_PLAIN, "%lld, %s", (long long)c->files, human_size(c->logical_bytes, a));
 	table_cell(&t, STYLE_DIM, "stored");
-	table_cellf(&t, STYLE_PLAIN, "%lld contents, %s", (long long)c->blobs, human_size(c->stored_bytes, a));
+	table_cellf(&t, STYLE_PLAIN, "%lld %s, %s", (long long)c->blobs, plural((uint64_t)c->blobs, "content", "contents"), human_size(c->stored_bytes, a));
 	if (c->stored_bytes) {
 		table_cell(&t, STYLE_DIM, "dedup ratio");
 		table_cellf(&t, STYLE_PLAIN, "%.2f", (double)c->logical_bytes / (double)c->stored_bytes);

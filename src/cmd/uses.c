@@ -42,7 +42,7 @@ static void put_command(struct table *t, const struct catalog_use *x)
 {
 	auto_buf struct buf words = BUF_INIT(1u << 20);
 	if (!x->command_id)
-		table_cellf(t, STYLE_DIM, "%lld others", (long long)x->readers);
+		table_cellf(t, STYLE_DIM, "%lld %s", (long long)x->readers, plural((uint64_t)x->readers, "other", "others"));
 	else if (command_words(x->command, &words) < 0)
 		table_cell(t, STYLE_DIM, "not known");
 	else

@@ -356,7 +356,7 @@ static void finish(struct commit_work *w)
 	sys_crash_point("commit.recorded");
 	draft_finish(w->d);
 	live_remove(r->live, w->v.id);
-	log_info(r->log, "%s committed: %u files, %llu bytes", w->label, w->tree.n_files, (unsigned long long)w->tree.size);
+	log_info(r->log, "%s committed: %u %s, %llu bytes", w->label, w->tree.n_files, plural(w->tree.n_files, "file", "files"), (unsigned long long)w->tree.size);
 	registry_emit(r, REGISTRY_COMMITTED, w->v.model_id, w->v.id, w->v.number);
 	clear_staging(w);
 }

@@ -190,7 +190,7 @@ static int note_unprotected(struct fsck *k, const struct shard *s)
 	if (s->unprotected > UNPROTECTED_NAMED)
 		buf_printf(&names, ", …");
 	struct problem *p = fsck_note(k, FOUND_BLOB_UNPROTECTED, "%" PRIu64 " %s (chattr +i), so root could change %s: %s%s", s->unprotected,
-		s->unprotected == 1 ? "content lacks the immutable flag" : "contents lack the immutable flag", s->unprotected == 1 ? "it" : "them", buf_text(&names),
+		plural(s->unprotected, "content lacks the immutable flag", "contents lack the immutable flag"), plural(s->unprotected, "it", "them"), buf_text(&names),
 		k->how->repair ? "" : "; 'mintfs fsck --repair' sets it again");
 	if (p && s->unprotected == 1) {
 		p->has_blob = true;
@@ -209,7 +209,8 @@ int fsck_blobs(struct fsck *k)
 	if (rc == 0)
 		rc = note_unprotected(k, &s);
 	if (rc == 0 && s.unneeded > 0 &&
-	    !fsck_note(k, FOUND_BLOB_UNNEEDED, "%" PRIu64 " contents of %" PRIu64 " bytes are held by no committed version: 'mintfs gc' frees them", s.unneeded, s.unneeded_bytes))
+	    !fsck_note(k, FOUND_BLOB_UNNEEDED, "%" PRIu64 " %s of %" PRIu64 " %s held by no committed version: 'mintfs gc' frees %s", s.unneeded,
+		    plural(s.unneeded, "content", "contents"), s.unneeded_bytes, plural(s.unneeded, "bytes is", "bytes are"), plural(s.unneeded, "it", "them")))
 		rc = -ENOMEM;
 	return rc;
 }

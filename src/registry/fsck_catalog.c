@@ -112,7 +112,8 @@ static int note_idle_metrics(int64_t model_id, int64_t number, void *arg)
 
 static int note_orphans(int64_t version_id, int64_t n, void *arg)
 {
-	struct problem *p = fsck_note(arg, FOUND_ENTRIES_ASTRAY, "%lld entries say that they belong to version %lld, which does not know of them", (long long)n, (long long)version_id);
+	struct problem *p = fsck_note(arg, FOUND_ENTRIES_ASTRAY, "%lld %s to version %lld, which does not know of %s", (long long)n,
+		plural((uint64_t)n, "entry says that it belongs", "entries say that they belong"), (long long)version_id, plural((uint64_t)n, "it", "them"));
 	if (!p)
 		return -ENOMEM;
 	p->id = version_id;

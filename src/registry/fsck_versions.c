@@ -118,8 +118,9 @@ static int check_entries(struct pass *s, struct catalog_conn *conn)
 		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)s->broken_at - v->first_child + 1, s->broken)) ? 0 : -ENOMEM;
 	if (s->size == v->size && s->n_files == v->n_files && s->n_dirs == v->n_dirs)
 		return 0;
-	struct problem *p = note(k, v, fsck_note(k, FOUND_SUMS_WRONG, "v%u is said to hold %u files of %llu bytes and %u directories at the top, but holds %llu of %llu and %llu", v->number,
-		v->n_files, (unsigned long long)v->size, v->n_dirs, (unsigned long long)s->n_files, (unsigned long long)s->size, (unsigned long long)s->n_dirs));
+	struct problem *p = note(k, v, fsck_note(k, FOUND_SUMS_WRONG, "v%u is said to hold %u %s of %llu bytes and %u %s at the top, but holds %llu of %llu and %llu", v->number,
+		v->n_files, plural(v->n_files, "file", "files"), (unsigned long long)v->size, v->n_dirs, plural(v->n_dirs, "directory", "directories"),
+		(unsigned long long)s->n_files, (unsigned long long)s->size, (unsigned long long)s->n_dirs));
 	if (!p)
 		return -ENOMEM;
 	p->sums[0] = s->size;

@@ -242,7 +242,7 @@ static int check_heirs(struct registry *r, const struct catalog_version *v, cons
 		return refuse_system(f, rc, "%s is not retired", label);
 	if (n > 0)
 		return refuse(f, VERDICT_BUSY, "%s is not retired: %lld %s made from it, see mintfs lineage --down (--force retires it all the same; the lineage stays)", label, (long long)n,
-			n == 1 ? "version was" : "versions were");
+			plural(n, "version was", "versions were"));
 	return 0;
 }
 
@@ -267,7 +267,7 @@ static int check_use(struct registry *r, const struct registry_actor *who, const
 		return 0;
 	if (how->open_files > 0)
 		return refuse(f, VERDICT_BUSY, "%s is in use: %u of its files %s open (--force retires it all the same)", label, how->open_files,
-			how->open_files == 1 ? "is" : "are");
+			plural(how->open_files, "is", "are"));
 	int rc = check_heirs(r, v, label, f);
 	if (rc == 0)
 		rc = check_needed(r, who, v, label, f);

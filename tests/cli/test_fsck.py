@@ -63,6 +63,18 @@ def test_a_sound_store_is_clean_mounted_or_not(drive):
     assert done.code == 0 and "clean" in done.out
 
 
+def test_one_of_a_thing_is_told_in_the_singular_and_more_in_the_plural(drive, tmp_path):
+    drive.version({"model.bin": "{}", "metadata.json": "{}"})  # one content
+    drive.mint({"note.txt": "draft"})
+    assert call("fsck", drive.store).out == "looked at 1 version of 1 model, 2 entries, 1 content, 1 open draft: clean\n"
+    assert "1 content," in call("status", drive.store).out
+    assert ": 1 content, 1 of them copied, " in call("backup", tmp_path / "backup", "--store", drive.store).out
+    drive.version({"one.bin": "x"}, "dataset/one")
+    drive.mint({}, "dataset/one")
+    assert "(1 byte)" in call("show", drive.path("dataset/one/v1/one.bin")).out and "(2 bytes)" in call("show", drive.path(MODEL, "v1/model.bin")).out
+    assert call("fsck", drive.store).out.startswith("looked at 2 versions of 2 models, 4 entries, 3 contents, 2 open drafts: ")
+
+
 CATALOG = {
     "model-numbers": "UPDATE models SET newest_committed = 1",
     "model-names": "UPDATE models SET identifier = 'wrong'",
