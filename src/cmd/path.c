@@ -8,18 +8,24 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int find_path(struct source *s, const struct source_ref *ref, bool relative, char out[PATH_MAX], struct fault *f)
+/* Of MODEL/vN/FILE/X there is no X. */
+static bool is_absent(int error) { return error == ENOENT || error == ENOTDIR; }
+
+static int find_on_drive(struct source *s, const struct source_ref *ref, char out[PATH_MAX], struct fault *f)
 {
 	char label[CATALOG_PATH_MAX + 16];
 	struct stat st;
 	source_label(ref, label);
-	if (!relative && !s->mount[0])
+	if (!s->mount[0])
 		return fault_set(f, ENOTCONN, "the store %s is not mounted here: --relative prints the path on any drive of it", s->store);
-	int n = snprintf(out, PATH_MAX, "%s%s%s%s%s", relative ? "" : s->mount, relative ? "" : "/", label, ref->rest[0] ? "/" : "", ref->rest);
+	int n = snprintf(out, PATH_MAX, "%s/%s%s%s", s->mount, label, ref->rest[0] ? "/" : "", ref->rest);
 	if (n < 0 || n >= PATH_MAX)
 		return fault_set(f, ENAMETOOLONG, "the path of %s is too long", label);
-	if (!relative && lstat(out, &st) < 0)
-		return fault_set(f, errno, errno == ENOENT ? "%s does not exist" : "cannot look at %s (%s)", out, strerror(errno));
+	int error = lstat(out, &st) < 0 ? errno : 0;
+	if (is_absent(error))
+		return fault_set(f, ENOENT, "%s does not exist", out);
+	if (error)
+		return fault_set(f, error, "cannot look at %s (%s)", out, strerror(error));
 	return 0;
 }
 
@@ -29,7 +35,7 @@ struct resolved { char path[PATH_MAX], digest[BLOB_HEX_SIZE], sha256[BLOB_HEX_SI
 
 static int no_file(const struct source_ref *ref, const char *label, int error, struct fault *f)
 {
-	return error == ENOENT ? fault_set(f, ENOENT, "%s has no file %s", label, ref->rest) : fault_set(f, error, "%s in %s cannot be looked at: %s", ref->rest, label, strerror(error));
+	return is_absent(error) ? fault_set(f, ENOENT, "%s has no file %s", label, ref->rest) : fault_set(f, error, "%s in %s cannot be looked at: %s", ref->rest, label, strerror(error));
 }
 
 static int ask_store(struct source *s, const struct source_ref *ref, const char *label, struct resolved *ret, struct fault *f)
@@ -83,6 +89,19 @@ static int resolve(struct source *s, const struct source_ref *ref, struct resolv
 	if (n < 0 || (size_t)n >= sizeof ret->path)
 		return fault_set(f, ENAMETOOLONG, "the path in %s is too long", label);
 	return s->r && ref->state != CATALOG_DRAFT ? ask_store(s, ref, label, ret, f) : ask_tree(s, ref, label, ret, f);
+}
+
+static int find_in_store(struct source *s, const struct source_ref *ref, char out[PATH_MAX], struct fault *f)
+{
+	struct resolved x = {0};
+	char label[CATALOG_PATH_MAX + 16];
+	source_label(ref, label);
+	if (ref->has_version && ref->state == CATALOG_RETIRED)
+		return fault_set(f, ENOENT, "%s was retired: it is on no drive", label);
+	if (!ref->rest[0])
+		return text_copy(out, PATH_MAX, label);
+	int rc = resolve(s, ref, &x, f);
+	return rc < 0 ? rc : text_copy(out, PATH_MAX, x.path);
 }
 
 static void json_hash(struct json_out *j, const char *key, const char *hex) { json_field_string(j, key, hex[0] ? hex : NULL); }
@@ -139,7 +158,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return cmd_fail(self, &f);
 	if (resolve_it)
 		return run_resolve(self, s, &ref, a.o.json);
-	if (find_path(s, &ref, relative, path, &f) < 0)
+	if ((relative ? find_in_store(s, &ref, path, &f) : find_on_drive(s, &ref, path, &f)) < 0)
 		return cmd_fail(self, &f);
 	if (a.o.json)
 		return put_json(self, &ref, path, NULL);

@@ -496,6 +496,22 @@ def test_path_resolves_links_and_needs_a_drive_unless_relative(drive):
     assert call("path", f"{M}/latest", "--store", drive.store, "--relative").out == f"{M}/v1\n"
 
 
+def test_a_file_that_is_not_there_has_no_path_on_the_drive_nor_from_its_root(drive):
+    drive.version({"model.bin": "weights", "sub/a.txt": "a"})
+    draft = drive.mint({"model.bin": "draft"})
+    for how in ([], ["--relative"], ["--resolve"], ["--relative", "--json"]):
+        for name in (f"{M}/v1/nofile", f"{M}/latest/sub/nofile", f"{draft.name}/nofile", f"{M}/v1/model.bin/nofile"):
+            name = name if name.startswith(M) else f"{M}/{name}"
+            one_sentence(call("path", name, "--store", drive.store, *how), 3, "nofile")
+    for name in ("v1/model.bin", "v1/sub/a.txt", "v1/sub", f"{draft.name}/model.bin"):
+        assert call("path", f"{M}/{name}", "--store", drive.store, "--relative").out == f"{M}/{name}\n"
+    assert call("retire", drive.path(M, "v1"), "--force").code == 0
+    for how in ([], ["--relative"]):
+        one_sentence(call("path", f"{M}/v1", "--store", drive.store, *how), 3, f"{M}/v1")
+    drive.umount()
+    one_sentence(call("path", f"{M}/{draft.name}/nofile", "--store", drive.store, "--relative"), 3, "nofile")
+
+
 def test_a_path_through_any_link_is_traced_back_to_its_version_and_file(drive):
     drive.version({"model.bin": "weights", "data/a.csv": "1,2"})
     (drive.path(M) / "production").symlink_to("v1")
