@@ -33,8 +33,7 @@ static void json_finding(const struct telling *t, const struct registry_finding 
 	json_field_bool(t->j, "repaired", x->repaired);
 	json_field_string(t->j, "text", x->text);
 	json_field_string(t->j, "action", x->action);
-	json_field_string(t->j, "model", x->model[0] ? x->model : NULL);
-	json_field_number(t->j, "version", x->number);
+	json_field_version(t->j, x->model[0] ? x->model : NULL, x->number);
 	json_field_string(t->j, "name", x->name);
 	json_field_string(t->j, "sha256", x->blob ? hex : NULL);
 	json_object_end(t->j);

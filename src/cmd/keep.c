@@ -114,8 +114,7 @@ int cmd_tell_end(const struct command *self, const struct cmd_options *o, const 
 		struct json_out j;
 		json_init(&j, &b, 2);
 		json_object_begin(&j);
-		json_field_string(&j, "model", ref->model);
-		json_field_number(&j, "version", ref->number);
+		json_field_version(&j, ref->model, ref->number);
 		json_field_int(&j, "number", ref->number);
 		json_field_string(&j, "state", catalog_state_name(now));
 		json_object_end(&j);

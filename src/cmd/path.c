@@ -113,8 +113,7 @@ static int put_json(const struct command *self, const struct source_ref *ref, co
 	struct json_out j;
 	json_init(&j, &b, 2);
 	json_object_begin(&j);
-	json_field_string(&j, "model", ref->model);
-	json_field_number(&j, "version", ref->number);
+	json_field_version(&j, ref->model, ref->number);
 	if (x)
 		json_field_string(&j, "state", catalog_state_name(ref->state));
 	json_field_string(&j, "path", path);

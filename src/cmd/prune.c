@@ -177,8 +177,7 @@ static int tell_json(const struct command *self, const struct pruning *p)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct item *it = &p->items[i];
 		json_object_begin(&j);
-		json_field_string(&j, "model", it->ref.model);
-		json_field_number(&j, "version", it->ref.number);
+		json_field_version(&j, it->ref.model, it->ref.number);
 		json_field_string(&j, "action", action_of(p, it));
 		json_field_string(&j, "reason", it->kept_by);
 		json_field_bool(&j, "passed_over", it->passed_over);

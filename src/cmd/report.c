@@ -22,6 +22,12 @@ void json_field_number(struct json_out *j, const char *key, uint32_t number)
 	json_field_string(j, key, number ? text : NULL);
 }
 
+void json_field_version(struct json_out *j, const char *model, uint32_t number)
+{
+	json_field_string(j, "model", model);
+	json_field_number(j, "version", number);
+}
+
 void json_field_exit(struct json_out *j, const char *key, int status)
 {
 	json_key(j, key);
@@ -56,8 +62,7 @@ void json_field_links(struct json_out *j, const struct links *links)
 
 void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links)
 {
-	json_field_string(j, "model", model);
-	json_field_number(j, "version", v->v.number);
+	json_field_version(j, model, v->v.number);
 	json_field_int(j, "number", v->v.number);
 	json_field_string(j, "state", catalog_state_name(v->v.state));
 	json_field_time(j, "minted", v->v.minted_ns);

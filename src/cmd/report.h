@@ -10,6 +10,7 @@
 void json_version_fields(struct json_out *j, const char *model, const struct version_info *v, const struct links *links);
 void json_field_time(struct json_out *j, const char *key, int64_t at_ns);
 void json_field_number(struct json_out *j, const char *key, uint32_t number); /* "v3", or null for 0 */
+void json_field_version(struct json_out *j, const char *model, uint32_t number); /* "model" and "version": with these begins what is told of any version. NULL, 0: null */
 void json_field_exit(struct json_out *j, const char *key, int status); /* a wait status as a shell tells it (128 + signal), or null for -1 */
 void json_field_links(struct json_out *j, const struct links *links);               /* "links": [{"name", "version"}, …] */
 

@@ -312,8 +312,7 @@ static void json_one_file(const struct showing *w, const struct file_info *file)
 {
 	struct json_out *j = w->j;
 	json_object_begin(j);
-	json_field_string(j, "model", w->ref->model);
-	json_field_number(j, "version", w->ref->number);
+	json_field_version(j, w->ref->model, w->ref->number);
 	json_field_int(j, "number", w->ref->number);
 	json_field_string(j, "state", catalog_state_name(w->ref->state));
 	json_field_string(j, "path", file->path);

@@ -13,8 +13,7 @@ static int give(const struct catalog_stale *x, void *arg)
 	s->n++;
 	if (s->j) {
 		json_object_begin(s->j);
-		json_field_string(s->j, "model", x->model);
-		json_field_number(s->j, "version", x->number);
+		json_field_version(s->j, x->model, x->number);
 		json_field_string(s->j, "alias", x->alias);
 		json_field_string(s->j, "input", x->input_model);
 		json_field_number(s->j, "used", x->used);

@@ -204,8 +204,7 @@ static void json_drafts(struct json_out *j, const struct status *st)
 	for (size_t i = 0; i < st->n_drafts; i++) {
 		const struct draft_row *d = &st->drafts[i];
 		json_object_begin(j);
-		json_field_string(j, "model", d->model);
-		json_field_number(j, "version", d->v.number);
+		json_field_version(j, d->model, d->v.number);
 		json_field_int(j, "number", d->v.number);
 		json_field_time(j, "minted", d->v.minted_ns);
 		json_field_string(j, "author", d->author);

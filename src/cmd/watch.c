@@ -77,8 +77,7 @@ static void tell_json(const struct watcher *w, unsigned i, const char *path)
 	json_field_int(&j, "id", w->batch[i].id);
 	json_field_time(&j, "at", w->batch[i].at_ns);
 	json_field_string(&j, "event", w->batch[i].kind);
-	json_field_string(&j, "model", path);
-	json_field_number(&j, "version", w->batch[i].number);
+	json_field_version(&j, path, w->batch[i].number);
 	json_field_string(&j, "text", w->batch[i].text);
 	json_object_end(&j);
 	puts(buf_text(&b));
