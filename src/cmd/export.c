@@ -10,6 +10,7 @@
 #include <mintfs/sys.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MINTFS_VERSION
@@ -36,10 +37,20 @@ static int resolve(struct source *s, const struct cmd_args *a, struct registry_r
 	return 0;
 }
 
+/* A device or a pipe stays what it is and takes the bytes, as from tar and cat: a file in the place of /dev/null would be the end of many things. */
+static int export_into(struct source *s, const struct bundle_export *what, const char *path, struct bundle_totals *ret, struct fault *f)
+{
+	auto_close int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? fault_set(f, errno, "%s cannot be written: %s", path, strerror(errno)) : bundle_export(s->r, what, fd, ret, f);
+}
+
 /* To a file: under another name until it is whole and on the disk. */
 static int export_to_file(struct source *s, const struct bundle_export *what, const char *path, struct bundle_totals *ret, struct fault *f)
 {
 	char name[PATH_MAX];
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return export_into(s, what, path, ret, f);
 	if (snprintf(name, sizeof name, "%s.XXXXXX", path) >= (int)sizeof name)
 		return fault_set(f, ENAMETOOLONG, "%s: the name is too long", path);
 	int fd = mkostemp(name, O_CLOEXEC);
@@ -129,7 +140,7 @@ const struct command cmd_export = {
 		"\n" HELP_TARGET
 		"\n"
 		"  -a, --all          every model of the store\n"
-		"  -o, --output FILE  to this file, which appears when it is whole\n" HELP_STORE HELP_JSON HELP_HELP "\n"
+		"  -o, --output FILE  to this file, which appears when it is whole; a device or a pipe is written to\n" HELP_STORE HELP_JSON HELP_HELP "\n"
 		"Example:  mintfs export product/P001_all/mlstm --store /srv/models.store > mlstm.tar\n",
 	.run = run,
 };

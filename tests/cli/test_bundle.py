@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 import tarfile
@@ -146,6 +147,20 @@ def test_export_tells_what_it_wrote(full, place):
     done = call("export", M, "--store", full.store, "-o", place / "b.tar", "--json")
     assert done.code == 0 and done.json["versions"] == 2 and done.json["size"] == (place / "b.tar").stat().st_size
     assert "2 versions" in call("export", M, "--store", full.store, "-o", place / "b.tar").out
+
+
+def test_a_pipe_or_a_device_takes_the_bundle_and_stays_what_it_is(full, place):
+    os.mkfifo(place / "pipe")
+    with subprocess.Popen(["cat", place / "pipe"], stdout=subprocess.PIPE) as reader:
+        assert call("export", M, "--store", full.store, "-o", place / "pipe").code == 0
+        if not stat.S_ISFIFO(os.lstat(place / "pipe").st_mode):
+            reader.kill()
+        assert Bundle(reader.stdout.read()).names() == Bundle(export(M, "--store", full.store)).names()
+    if os.geteuid() == 0:
+        os.mknod(place / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        assert call("export", M, "--store", full.store, "-o", place / "null").code == 0
+        assert stat.S_ISCHR(os.lstat(place / "null").st_mode)
+    one_sentence(call("export", M, "--store", full.store, "-o", place), 1, place, "directory")
 
 
 def test_wrong_usage_of_export(full):
