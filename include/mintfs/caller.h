@@ -61,6 +61,9 @@ void caller_command_words(struct caller_process p, char *out, size_t size);
  * these ids, else another thread has got its number. 0 or 1; -ESRCH where it cannot be seen. (The group gid itself is not asked here.) */
 int caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group);
 
+/* Is thread tid, which waits for us, about to die of a signal as soon as it may? What it asked for is then for nobody. false where it cannot be seen. */
+bool caller_is_dying(pid_t tid);
+
 /* The cheapest identity: only the process of a thread. -ESRCH if it cannot be seen. */
 int caller_process_of(pid_t tid, struct caller_process *ret);
 

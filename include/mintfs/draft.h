@@ -101,6 +101,9 @@ typedef int draft_visit_fn(const struct draft_entry *e, int fd, void *arg);
 int draft_scan_visit(struct draft *d, draft_visit_fn *visit, void *arg, struct draft_tree *ret, struct fault *f);
 /* Hashes what is not hashed yet, several files at once; waits for files that the background is just hashing. Entries of one inode share the result. */
 int draft_hash(struct draft *d, struct draft_tree *t, struct fault *f);
+/* The same, until stop says that nobody wants it any more: -ECANCELED, without a sentence. It is asked some times a second, on this thread, while there is much to hash. */
+typedef bool draft_stop_fn(void *arg);
+int draft_hash_until(struct draft *d, struct draft_tree *t, draft_stop_fn *stop, void *arg, struct fault *f);
 void draft_tree_release(struct draft_tree *t);
 
 /* Sums for status: regular files and their bytes. Walks the tree: may take long. */

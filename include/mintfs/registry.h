@@ -84,7 +84,11 @@ struct registry_options {
 int registry_open(const struct registry_options *o, struct registry **ret, struct fault *f);
 /* A daemon serves from now on. After the death of one before, no run settles until then: its open files are told to the drafts first. */
 void registry_begin(struct registry *r);
-void registry_close(struct registry *r); /* waits for what is under way. NULL is fine */
+/* It is about to be closed: commits under way are given REGISTRY_GRACE_MS to be done, and end then, by -EINTR, where they still read or hash. Their drafts stay as they are;
+ * those whose run has ended well are tried again by the next mount. */
+#define REGISTRY_GRACE_MS 4000
+void registry_close_soon(struct registry *r);
+void registry_close(struct registry *r); /* the same, and waits for what is under way. NULL is fine */
 const char *registry_path(const struct registry *r); /* absolute path of the store */
 bool registry_read_only(const struct registry *r);
 int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */
@@ -124,7 +128,7 @@ int registry_mint(struct registry *r, const struct registry_actor *who, int64_t 
 struct registry_once { int64_t version_id, minted_ns; };
 int registry_mint_once(struct registry *r, const struct registry_actor *who, int64_t model_id, const char *name, mode_t mode, struct registry_once *once,
 	struct catalog_version *ret, struct fault *f);
-/* [slow] message may be NULL. Committing a committed version is 0 and changes nothing. On refusal the reason is also kept with the draft (user.mintfs.error). */
+/* [slow] message may be NULL. -EINTR: who asks (who->tid) is about to die of a signal, or the registry is about to be closed; the draft stays as it was. Committing a committed version is 0 and changes nothing. On refusal the reason is also kept with the draft (user.mintfs.error). */
 int registry_commit(struct registry *r, const struct registry_actor *who, int64_t version_id, const char *message, struct fault *f);
 /* [slow] tree_empty_only: rmdir's meaning, -ENOTEMPTY where a name is left. force: also while files are open. */
 enum { REGISTRY_DISCARD_EMPTY_ONLY = 1, REGISTRY_DISCARD_FORCE = 2 };

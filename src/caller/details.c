@@ -136,18 +136,35 @@ static int groups_have(const char *text, uid_t uid, gid_t gid, gid_t group)
 	return proc_groups_have(groups, group);
 }
 
+/* The whole of /proc/<tid>/status: in usual if it fits, else in *ret_more. NULL with *ret_error where it cannot be had. */
+static const char *read_status(pid_t tid, char usual[STATUS_USUAL], char **ret_more, int *ret_error)
+{
+	ssize_t n = proc_read(tid, "status", usual, STATUS_USUAL);
+	*ret_error = -ESRCH;
+	if (n < 0 || (size_t)n < STATUS_USUAL - 1)
+		return n < 0 ? NULL : usual;
+	*ret_more = malloc(STATUS_MAX);
+	if (!*ret_more)
+		*ret_error = -ENOMEM;
+	return *ret_more && proc_read(tid, "status", *ret_more, STATUS_MAX) >= 0 ? *ret_more : NULL;
+}
+
 int caller_in_group(pid_t tid, uid_t uid, gid_t gid, gid_t group)
 {
 	char usual[STATUS_USUAL];
-	ssize_t n = proc_read(tid, "status", usual, sizeof usual);
-	if (n < 0)
-		return -ESRCH;
-	if ((size_t)n < sizeof usual - 1)
-		return groups_have(usual, uid, gid, group);
-	auto_free char *text = malloc(STATUS_MAX);
-	if (!text)
-		return -ENOMEM;
-	return proc_read(tid, "status", text, STATUS_MAX) < 0 ? -ESRCH : groups_have(text, uid, gid, group);
+	auto_free char *more = NULL;
+	int error;
+	const char *text = read_status(tid, usual, &more, &error);
+	return text ? groups_have(text, uid, gid, group) : error;
+}
+
+bool caller_is_dying(pid_t tid)
+{
+	char usual[STATUS_USUAL];
+	auto_free char *more = NULL;
+	int error;
+	const char *text = read_status(tid, usual, &more, &error);
+	return text && proc_status_dying(text);
 }
 
 void caller_user_name(uid_t uid, char *out, size_t size)

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,25 @@ int proc_parse_ids(const char *status_text, uid_t *ret_fsuid, gid_t *ret_fsgid, 
 	*ret_fsgid = (gid_t)gid;
 	*ret_groups = groups + strlen("\nGroups:\t");
 	return 0;
+}
+
+/* A line of signals: 16 digits in hex, the lowest bit is signal 1. What is not there says that there are none. */
+static uint64_t parse_signals(const char *status_text, const char *line)
+{
+	const char *p = strstr(status_text, line);
+	return p ? strtoull(p + strlen(line), NULL, 16) : 0;
+}
+
+#define SIGNAL_BIT(n) (1ULL << ((n) - 1))
+#define DUMPS_CORE (SIGNAL_BIT(SIGQUIT) | SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGSYS) | SIGNAL_BIT(SIGXCPU) | SIGNAL_BIT(SIGXFSZ))
+
+/* A signal that will end the process without a core becomes a SIGKILL of each thread when it is sent, and so does an exit of the process (kernel/signal.c, complete_signal,
+ * zap_other_threads). One with a core waits as it is. */
+bool proc_status_dying(const char *status_text)
+{
+	uint64_t own = parse_signals(status_text, "\nSigPnd:"), all = own | parse_signals(status_text, "\nShdPnd:");
+	uint64_t harmless = parse_signals(status_text, "\nSigBlk:") | parse_signals(status_text, "\nSigIgn:") | parse_signals(status_text, "\nSigCgt:");
+	return (own & SIGNAL_BIT(SIGKILL)) || (all & DUMPS_CORE & ~harmless);
 }
 
 /* Each number is followed by a blank; one that the end of the buffer has cut is not. */

@@ -43,6 +43,8 @@ int proc_parse_stat(const char *text, struct proc_stat *ret);
 int proc_parse_tgid(const char *status_text, pid_t *ret_tgid); /* the line "Tgid:" of /proc/<tid>/status */
 /* The lines "Uid:", "Gid:" and "Groups:" of it: what a file system sees. *ret_groups: the numbers behind "Groups:", up to the end of the line. */
 int proc_parse_ids(const char *status_text, uid_t *ret_fsuid, gid_t *ret_fsgid, const char **ret_groups);
+/* Do the signals of it, pending, blocked, ignored and caught, say that its thread will not come back to what it does? */
+bool proc_status_dying(const char *status_text);
 bool proc_groups_have(const char *groups, gid_t group); /* groups: as of proc_parse_ids */
 enum proc_call proc_parse_syscall(const char *text, uint64_t *ret_path /* of MKDIR: where the caller keeps it */);
 

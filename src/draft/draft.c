@@ -459,16 +459,17 @@ bool draft_job_claim(struct draft *d, ino_t ino)
 	return runs;
 }
 
-void draft_job_await(struct draft *d, ino_t ino, int64_t deadline_ns)
+void draft_job_await(struct draft *d, ino_t ino, int64_t deadline_ns, const _Atomic bool *go_on)
 {
-	struct timespec deadline = ns_timespec(deadline_ns);
 	struct hash_job *jobs = NULL;
 	struct known_file *file;
-	int timed_out = 0;
+	int64_t now;
 
 	pthread_mutex_lock(&d->lock);
-	while ((file = file_find(d, ino)) && file->job && timed_out == 0)
-		timed_out = pthread_cond_timedwait(&d->moved, &d->lock, &deadline);
+	while ((file = file_find(d, ino)) && file->job && atomic_load(go_on) && (now = time_monotonic_ns()) < deadline_ns) {
+		struct timespec next = ns_timespec(now + STOP_LOOK_NS < deadline_ns ? now + STOP_LOOK_NS : deadline_ns);
+		pthread_cond_timedwait(&d->moved, &d->lock, &next);
+	}
 	if (file) {
 		file_drop_job(d, file, &jobs);
 		file_tidy(d, ino, file);

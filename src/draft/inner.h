@@ -94,8 +94,9 @@ bool draft_job_attach(struct draft *d, struct hash_job *job);
 void draft_job_end(struct hash_job *job, const struct stat *st, const struct blob_id *blob);
 /* For a commit: takes a waiting job off the file. True if the file is just being hashed: see draft_job_await. */
 bool draft_job_claim(struct draft *d, ino_t ino);
-/* Waits until the job of a file has ended, but only until the deadline (CLOCK_MONOTONIC); then it is dropped. */
-void draft_job_await(struct draft *d, ino_t ino, int64_t deadline_ns);
+/* Waits until the job of a file has ended, but only until the deadline (CLOCK_MONOTONIC), or until *go_on is false; then it is dropped. */
+void draft_job_await(struct draft *d, ino_t ino, int64_t deadline_ns, const _Atomic bool *go_on);
+#define STOP_LOOK_NS 50000000LL /* how often a wait of a commit looks whether it is to stop */
 bool draft_hash_find(struct draft *d, ino_t ino, const struct stat *st, struct blob_id *ret);
 void draft_hash_keep(struct draft *d, ino_t ino, const struct stat *st, const struct blob_id *blob);
 

@@ -178,7 +178,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 /* As if there were no holes. */
 static off_t seek_in_data(off_t size, off_t off, int whence)
 {
-	if (off >= size) {
+	if (off < 0 || off >= size) {
 		errno = ENXIO;
 		return -1;
 	}

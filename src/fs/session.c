@@ -428,6 +428,7 @@ int fs_serve(struct fs *fs, struct registry *reg, struct fault *f)
 			if (fs->resumed && fs->ready)
 				fs->ready(fs->ready_arg);
 			r = run_loop(fs);
+			registry_close_soon(reg);
 		}
 		if (r < 0)
 			fault_set(f, -r, "serving %s: %s", fs->mountpoint, strerror(-r));

@@ -296,12 +296,37 @@ void commit_clear_staging(struct registry *r, int64_t version_id)
 
 /* ---- all of it ---- */
 
+#define STOP_LOOK_NS 100000000LL
+
+/* Is the commit to stop? Up to its transaction it may, at any point; where it reads and hashes, which alone may take hours, it asks. */
+static bool is_to_stop(void *arg)
+{
+	struct commit_work *w = arg;
+	int64_t ending = atomic_load(&w->r->ending_ns), now = time_monotonic_ns();
+	if (now - w->looked_ns < STOP_LOOK_NS)
+		return false;
+	w->looked_ns = now;
+	if (ending != 0 && (now - ending) / 1000000 >= REGISTRY_GRACE_MS)
+		w->stopped = "the drive is about to end";
+	else if (w->tid > 0 && caller_is_dying(w->tid))
+		w->stopped = "who asked for it was killed";
+	return w->stopped != NULL;
+}
+
+static int refuse_stopped(struct commit_work *w) { return fault_set(w->f, EINTR, "%s", w->stopped); }
+
 struct look { struct commit_work *w; int rc; };
 
 static int look_at_file(const struct draft_entry *e, int fd, void *arg)
 {
 	struct look *l = arg;
-	return l->rc = commit_check_file(l->w, e, fd);
+	return l->rc = is_to_stop(l->w) ? refuse_stopped(l->w) : commit_check_file(l->w, e, fd);
+}
+
+static int hash(struct commit_work *w)
+{
+	int rc = draft_hash_until(w->d, &w->tree, is_to_stop, w, w->f);
+	return rc == -ECANCELED && w->stopped ? refuse_stopped(w) : rc;
 }
 
 static int scan(struct commit_work *w)
@@ -329,7 +354,7 @@ static int prepare(struct commit_work *w)
 		return refuse(w->f, VERDICT_EMPTY_DRAFT, "%s holds no file: there is nothing to commit", w->label);
 	rc = commit_check_rest(w);
 	if (rc == 0)
-		rc = draft_hash(w->d, &w->tree, w->f);
+		rc = hash(w);
 	sys_crash_point("commit.hashed");
 	if (rc == 0)
 		rc = lineage_prepare(w->r, &w->v, &w->metadata, &w->lineage);
@@ -362,9 +387,9 @@ static void finish(struct commit_work *w)
 }
 
 /* f is not NULL. */
-static int commit_draft(struct registry *r, const struct catalog_version *v, struct draft *d, const char *message, struct fault *f)
+static int commit_draft(struct registry *r, const struct registry_actor *who, const struct catalog_version *v, struct draft *d, const char *message, struct fault *f)
 {
-	struct commit_work w = {.r = r, .v = *v, .d = d, .message = message, .f = f, .generated = -1};
+	struct commit_work w = {.r = r, .v = *v, .d = d, .message = message, .f = f, .generated = -1, .tid = who->tid, .looked_ns = time_monotonic_ns()};
 	version_label(r, v->model_id, v->number, w.label);
 	int rc = draft_freeze(d, f);
 	if (rc == -EROFS)
@@ -421,7 +446,7 @@ int registry_commit(struct registry *r, const struct registry_actor *who, int64_
 	if (rc == 0 && !writable)
 		return refuse(f, VERDICT_ELSEWHERE, "%s is served by another mount of the store: commit it there", label);
 	if (rc == 0)
-		rc = commit_draft(r, &v, d, message, f);
+		rc = commit_draft(r, who, &v, d, message, f);
 	else if (rc == -ENOENT)
 		rc = refuse(f, VERDICT_NOT_DRAFT, "%s is no draft any more", label);
 	else
@@ -430,7 +455,7 @@ int registry_commit(struct registry *r, const struct registry_actor *who, int64_
 		*f = (struct fault)FAULT_INIT;
 		return 0; /* somebody else was quicker: it is what was asked for */
 	}
-	if (rc < 0)
+	if (rc < 0 && !(rc == -EINTR && atomic_load(&r->ending_ns))) /* what the end of a drive cut off is still to be decided: live.c, recall_run */
 		version_reason(r, version_id, f->text, false);
 	return rc;
 }

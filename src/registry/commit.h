@@ -14,6 +14,9 @@ struct commit_work {
 	const char *message;
 	struct fault *f;
 	char label[VERSION_LABEL_MAX];
+	pid_t tid;           /* who waits for it; 0: nobody that can be seen */
+	int64_t looked_ns;   /* when it was last asked whether to stop */
+	const char *stopped; /* why it is to; NULL: it is not */
 	struct draft_tree tree;
 	struct metadata metadata;
 	bool has_metadata;   /* the trainer left one */

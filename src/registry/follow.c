@@ -41,8 +41,10 @@ void live_hold_first(struct live_table *t, struct live *l)
 		return; /* minted by somebody who cannot be seen: never ends by itself */
 	hold_from(t, l, l->holder);
 	if (l->holder_gone) {
-		l->status = -1;
-		l->ended_ns = time_now_ns();
+		if (l->ended_ns == 0) { /* else its end is on record */
+			l->status = -1;
+			l->ended_ns = time_now_ns();
+		}
 		live_settle_soon(t, l);
 	}
 	live_keep(l);

@@ -365,7 +365,18 @@ static int owner_write(struct catalog_conn *conn, void *arg)
 	return catalog_version_set_owner(conn, j->version_id, j->owner);
 }
 
-/* Who of the run that is on record lives still? Of a run before a reboot nobody does, and its numbers may be others' by now. */
+/* Its run ended well, and what follows from that is not on record: the commit was cut off by the end of the drive, or by a death. */
+static bool is_undecided(struct catalog_conn *conn, const struct live *l, const struct catalog_run *run)
+{
+	struct catalog_version_text text = {0};
+	if (run->ended_ns == 0 || run->exit_status != 0 || catalog_version_text(conn, l->version_id, &text) < 0)
+		return false;
+	bool undecided = text.reason == NULL;
+	catalog_version_text_release(&text);
+	return undecided;
+}
+
+/* Who of the run that is on record lives still? Of a run before a reboot nobody does, and its numbers may be others' by now; of one that has ended, nobody who counts. */
 static void recall_run(struct registry *r, struct live *l)
 {
 	struct catalog_run run;
@@ -374,11 +385,13 @@ static void recall_run(struct registry *r, struct live *l)
 		return;
 	if (run.key)
 		text_copy(l->run_key, sizeof l->run_key, run.key);
-	bool rebooted = !run.boot_id || strcmp(run.boot_id, r->boot_id) != 0;
-	l->n_chain = rebooted ? 0 : run_chain_parse(run.chain ? run.chain : "", l->chain, LIVE_CHAIN_MAX);
-	l->holder_gone = rebooted;
-	l->recalled = true;
-	l->status = -1;
+	bool rebooted = !run.boot_id || strcmp(run.boot_id, r->boot_id) != 0, undecided = is_undecided(conn, l, &run);
+	l->n_chain = rebooted || undecided ? 0 : run_chain_parse(run.chain ? run.chain : "", l->chain, LIVE_CHAIN_MAX);
+	l->holder_gone = rebooted || undecided;
+	l->recalled = !undecided;
+	l->status = undecided ? 0 : -1;
+	if (undecided)
+		l->ended_ns = run.ended_ns;
 	catalog_run_release(&run);
 }
 

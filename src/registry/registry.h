@@ -37,6 +37,7 @@ struct registry {
 	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
 	struct readers *readers; /* NULL unless we serve and may write */
+	_Atomic int64_t ending_ns; /* since when it is to end (CLOCK_MONOTONIC); 0: it is not */
 	int64_t mount_id;   /* 0: no daemon */
 	int mount_fd;       /* flock on run/<mount_id> */
 	char host[CATALOG_NAME_MAX], boot_id[40];

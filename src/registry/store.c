@@ -156,10 +156,17 @@ void registry_begin(struct registry *r)
 	live_resume(r->live);
 }
 
+void registry_close_soon(struct registry *r)
+{
+	int64_t never = 0;
+	atomic_compare_exchange_strong(&r->ending_ns, &never, time_monotonic_ns());
+}
+
 void registry_close(struct registry *r)
 {
 	if (!r)
 		return;
+	registry_close_soon(r);
 	if (r->live)
 		live_table_stop(r->live);
 	observer_stop(r->observer);

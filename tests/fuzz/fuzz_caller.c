@@ -96,6 +96,7 @@ static void fuzz_status(const char *text)
 	gid_t gid = 7;
 	const char *groups = NULL;
 	MUST(proc_parse_tgid(text, &tgid) == 0 ? tgid > 0 : tgid == -7);
+	MUST(!proc_status_dying(text) || strstr(text, "Pnd:"));
 	if (proc_parse_ids(text, &uid, &gid, &groups) < 0) {
 		MUST(uid == 7 && gid == 7 && !groups);
 		return;

@@ -119,6 +119,19 @@ def two_processes_that_append():
 
 
 @scenario
+def a_seek_to_data_from_before_the_beginning():
+    fd = os.open("f", os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"data")
+    for at in (-1, -(1 << 62), 4, 1 << 40):
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            try:
+                yield os.lseek(fd, at, whence)
+            except OSError as e:
+                yield e.errno
+    os.close(fd)
+
+
+@scenario
 def a_sparse_copy_of_what_was_just_written():
     """What SEEK_DATA says is left out must be zeros."""
     fd = os.open("s", os.O_RDWR | os.O_CREAT)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../../src/caller/proc.h"
 
@@ -176,6 +177,33 @@ static void test_thread_group_is_read_from_status(void **state)
 	assert_int_equal(tgid, 4711);
 }
 
+static void test_who_is_about_to_die_is_told_by_his_signals(void **state)
+{
+	static const struct { const char *own, *shared, *blocked, *ignored, *caught; bool dying; } cases[] = {
+		{"0000000000000000", "0000000000000000", "0000000000000000", "0000000000000000", "0000000000000000", false},
+		{"0000000000000100", "0000000000000000", "0000000000000000", "0000000000000000", "0000000000000000", true}, /* SIGKILL */
+		{"0000000000000100", "0000000000000002", "ffffffffffffffff", "0000000000000000", "0000000000000002", true},
+		{"0000000000000000", "0000000000000100", "0000000000000000", "0000000000000000", "0000000000000000", false}, /* it is passed on to each thread */
+		{"0000000000000000", "0000000000000004", "0000000000000000", "0000000000000000", "0000000000000000", true}, /* SIGQUIT */
+		{"0000000000000000", "0000000000000004", "0000000000000004", "0000000000000000", "0000000000000000", false},
+		{"0000000000000000", "0000000000000004", "0000000000000000", "0000000000000004", "0000000000000000", false},
+		{"0000000000000004", "0000000000000000", "0000000000000000", "0000000000000000", "0000000000000004", false},
+		{"0000000000000000", "0000000000002002", "0000000000000000", "0000000000000000", "0000000000000000", false}, /* SIGINT, SIGALRM: to be handled */
+		{"0000000000000000", "0000000008010000", "0000000000000000", "0000000000000000", "0000000000000000", false}, /* SIGCHLD, SIGWINCH */
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char text[512];
+		snprintf(text, sizeof text, "Name:\tx\nGroups:\t0 \nSigPnd:\t%s\nShdPnd:\t%s\nSigBlk:\t%s\nSigIgn:\t%s\nSigCgt:\t%s\nCapInh:\t0\n", cases[i].own, cases[i].shared,
+			cases[i].blocked, cases[i].ignored, cases[i].caught);
+		if (proc_status_dying(text) != cases[i].dying)
+			fail_msg("case %zu", i);
+	}
+	assert_false(proc_status_dying(""));
+	assert_false(proc_status_dying("Name:\tSigPnd:\t0000000000000100\n"));
+	assert_false(caller_is_dying(gettid()));
+	assert_false(caller_is_dying(0));
+}
+
 #define ARGS " 0x7ffd1 0x1ff 0x0 0x0 0x0 0x0"
 #define HIGH " 0x7ffd12345678 0x7f0012345678\n"
 
@@ -232,6 +260,7 @@ int main(void)
 		cmocka_unit_test(test_stat_without_an_exit_code_has_none),
 		cmocka_unit_test(test_stat_that_is_torn_is_refused_and_leaves_the_results),
 		cmocka_unit_test(test_thread_group_is_read_from_status),
+		cmocka_unit_test(test_who_is_about_to_die_is_told_by_his_signals),
 		cmocka_unit_test(test_system_call_is_told_from_the_text),
 		cmocka_unit_test(test_system_call_text_that_is_torn_is_no_mkdir),
 		cmocka_unit_test(test_system_call_of_a_32_bit_program_is_no_mkdir),

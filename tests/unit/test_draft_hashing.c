@@ -429,6 +429,37 @@ static void test_a_file_changed_behind_a_frozen_draft_fails_the_commit(void **st
 	assert_int_equal(draft_hash(e->d, &e->tree, &e->f), -EIO);
 }
 
+static void set_size(const struct env *e, const char *path, off_t size)
+{
+	auto_close int fd = openat(e->root, path, O_WRONLY | O_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, size), 0);
+}
+
+static bool stop_at_third(void *arg)
+{
+	return ++*(int *)arg >= 3;
+}
+
+static void test_a_commit_that_is_told_to_stop_does_so_and_can_be_tried_again(void **state)
+{
+	struct env *e = *state;
+	int asked = 0;
+
+	env_write(e, "huge", "1");
+	set_size(e, "huge", HUGE_SIZE);
+	assert_int_equal(env_scan(e), 0);
+	assert_int_equal(draft_hash_until(e->d, &e->tree, stop_at_third, &asked, &e->f), -ECANCELED);
+	assert_int_equal(asked, 3);
+	assert_int_equal(e->f.error, 0);
+	assert_false(env_find(&e->tree, "huge")->hashed);
+	draft_thaw(e->d);
+	set_size(e, "huge", 1);
+	assert_int_equal(env_scan(e), 0);
+	assert_int_equal(draft_hash(e->d, &e->tree, &e->f), 0);
+	assert_blob(env_find(&e->tree, "huge"), "1");
+}
+
 static void test_a_draft_that_is_not_frozen_is_not_hashed(void **state)
 {
 	struct env *e = *state;
@@ -461,6 +492,7 @@ int main(void)
 		T(test_a_commit_does_not_wait_for_the_background_beyond_its_patience),
 		T(test_a_commit_hashes_what_is_left_and_links_of_one_file_share_the_result),
 		T(test_a_file_changed_behind_a_frozen_draft_fails_the_commit),
+		T(test_a_commit_that_is_told_to_stop_does_so_and_can_be_tried_again),
 		T(test_a_draft_that_is_not_frozen_is_not_hashed),
 	};
 
