@@ -60,6 +60,10 @@ int metadata_each_field(const char *text, size_t len, metadata_field_fn *fn, voi
 typedef int metadata_value_fn(const char *name, const char *value, const char *json, void *arg);
 int metadata_each_value(const char *text, size_t len, metadata_value_fn *fn, void *arg, struct fault *f);
 
+/* Appends one JSON value without blanks; null for NaN, Infinity and numbers that no double holds, which older builds recorded as they were written. -EINVAL: it is none; -ENOMEM, -EFBIG.
+ * On failure a part of it may have been appended. */
+int metadata_compact(const char *text, size_t len, struct buf *out);
+
 /* A known format whose file is torn? Decides by name and first bytes:
  *   .pth .pt .npz .ckpt .bin beginning with "PK": the zip end record (also zip64) must be there and its central directory lie inside the file;
  *   .safetensors: header length, JSON header, largest data_offsets end == the rest of the file;   .npy: header and shape × item size;

@@ -74,7 +74,7 @@ static void put_json(const struct blame *b, struct json_out *j)
 	json_field_string(j, "message", b->text.message);
 	json_field_string(j, "run", b->has_run ? run->key : NULL);
 	json_key(j, "command");
-	b->has_run && run->command ? json_raw(j, run->command) : json_null(j);
+	json_recorded(j, b->has_run ? run->command : NULL, "null");
 	json_field_string(j, "directory", b->has_run ? run->cwd : NULL);
 	json_field_string(j, "host", b->has_run ? run->host : NULL);
 	json_field_string(j, "git_commit", b->has_run ? run->git_commit : NULL);

@@ -54,9 +54,9 @@ static void json_about(struct json_out *j, struct source *s, struct catalog_conn
 	json_field_string(j, "maintainer", a.maintainer);
 	json_field_string(j, "source", a.source);
 	json_key(j, "labels");
-	json_raw(j, a.labels ? a.labels : "{}");
+	json_recorded(j, a.labels, "{}");
 	json_key(j, "parameters");
-	json_raw(j, a.params ? a.params : "{}");
+	json_recorded(j, a.params, "{}");
 	catalog_about_release(&a);
 }
 

@@ -37,6 +37,17 @@ void json_field_exit(struct json_out *j, const char *key, int status)
 		json_int(j, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
+void json_recorded(struct json_out *j, const char *json, const char *none)
+{
+	auto_buf struct buf text = BUF_INIT(1u << 30);
+	if (!json)
+		json_raw(j, none);
+	else if (metadata_compact(json, strlen(json), &text) == 0)
+		json_raw(j, buf_text(&text));
+	else
+		json_null(j);
+}
+
 static void put_links(struct json_out *j, const struct links *links, uint32_t number)
 {
 	json_key(j, "links");
@@ -76,7 +87,7 @@ void json_version_fields(struct json_out *j, const char *model, const struct ver
 	json_key(j, "file_count");
 	v->sized && v->v.id ? json_int(j, v->v.n_files) : json_null(j);
 	json_key(j, "metrics");
-	v->text.metrics_summary ? json_raw(j, v->text.metrics_summary) : json_raw(j, "{}");
+	json_recorded(j, v->text.metrics_summary, "{}");
 	if (links)
 		put_links(j, links, v->v.number);
 }

@@ -14,6 +14,8 @@ void json_field_version(struct json_out *j, const char *model, uint32_t number);
 void json_field_exit(struct json_out *j, const char *key, int status); /* a wait status as a shell tells it (128 + signal), or null for -1 */
 void json_field_links(struct json_out *j, const struct links *links);               /* "links": [{"name", "version"}, …] */
 
+void json_recorded(struct json_out *j, const char *json, const char *none);         /* what the catalog has as JSON, whoever wrote it; none: stands for NULL. What is no JSON is null */
+
 enum style state_style(enum catalog_state state);
 int64_t version_time(const struct catalog_version *v); /* of the commit, or of a draft's mint */
 

@@ -13,7 +13,7 @@ static void json_run(struct json_out *j, const struct catalog_run *run)
 	json_object_begin(j);
 	json_field_string(j, "id", run->key);
 	json_key(j, "command");
-	run->command ? json_raw(j, run->command) : json_null(j);
+	json_recorded(j, run->command, "null");
 	json_field_string(j, "directory", run->cwd);
 	json_field_string(j, "user", run->user);
 	json_field_string(j, "host", run->host);
@@ -51,7 +51,7 @@ static void json_files(struct json_out *j, const struct files *files)
 static void json_object_or_empty(struct json_out *j, const char *key, const char *json)
 {
 	json_key(j, key);
-	json_raw(j, json ? json : "{}");
+	json_recorded(j, json, "{}");
 }
 
 static void json_about(const struct showing *w)

@@ -210,7 +210,7 @@ static void json_drafts(struct json_out *j, const struct status *st)
 		json_field_string(j, "author", d->author);
 		json_field_string(j, "run_id", d->run_id);
 		json_key(j, "command");
-		d->command ? json_raw(j, d->command) : json_null(j);
+		json_recorded(j, d->command, "null");
 		json_field_bool(j, "run_alive", d->info.run_alive);
 		json_key(j, "size");
 		d->known ? json_int(j, (int64_t)d->info.bytes) : json_null(j);

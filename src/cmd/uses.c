@@ -26,7 +26,7 @@ static void put_json(struct json_out *j, const struct registry_use *u)
 	json_field_string(j, "user", x->command_id ? user : NULL);
 	json_field_string(j, "host", x->host);
 	json_key(j, "command");
-	x->command ? json_raw(j, x->command) : json_null(j);
+	json_recorded(j, x->command, "null");
 	json_field_bool(j, "command_complete", x->command_id && x->whole);
 	json_field_int(j, "readers", x->readers);
 	json_field_time(j, "first", x->first_ns);

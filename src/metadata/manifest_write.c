@@ -82,10 +82,12 @@ static void field_known(struct json_out *j, const char *key, const char *value)
 
 static void field_raw(struct json_out *j, const char *key, const char *json)
 {
+	auto_buf struct buf compact = BUF_INIT((size_t)METADATA_SIZE_MAX * 2);
+
 	if (!json)
 		return;
 	json_key(j, key);
-	json_raw(j, json);
+	json_raw(j, metadata_compact(json, strlen(json), &compact) == 0 ? buf_text(&compact) : json); /* what is none is refused by who takes it in */
 }
 
 static void field_bytes(struct json_out *j, struct manifest_writer *w, const char *key, const char *key_hex, const char *value)

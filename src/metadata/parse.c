@@ -535,6 +535,11 @@ static int give(const struct walk *w, const char *value, const char *json)
 	return w->value_fn ? w->value_fn(buf_text(&w->name), value, json, w->arg) : w->fn(buf_text(&w->name), value, w->arg);
 }
 
+int metadata_compact(const char *text, size_t len, struct buf *out)
+{
+	return scan_compact(text, 0, len, SIZE_MAX, out);
+}
+
 /* Hands a scalar or an array to fn. */
 static int give_field(struct walk *w, const struct scan_token *value)
 {

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import sqlite3
+import tarfile
 
 import pytest
 
@@ -75,6 +76,34 @@ def test_what_is_no_finite_number_never_wins_and_is_null_everywhere(drive, never
     db = sqlite3.connect(drive.store / "catalog.db")
     assert db.execute("SELECT json_extract(metrics_summary, '$.acc') FROM model_versions WHERE version = 'v2' AND model_type = 'mlstm'").fetchall() == [(None,)]
     db.close()
+
+
+def finite(text):
+    """JSON without a number that is read as infinite."""
+    def refuse(word):
+        raise AssertionError(f"{word} in JSON")
+    return json.loads(text, parse_constant=refuse, parse_float=lambda word: float(word) if math.isfinite(float(word)) else refuse(word))
+
+
+def test_what_older_builds_recorded_of_infinite_numbers_is_null_wherever_it_is_told(drive, place):
+    for n in (1, 2):
+        drive.version({"model.bin": f"{n}", "metadata.json": '{"metrics": {"acc": 0.5, "deep": {"x": [1]}}, "labels": {"a": 1}, "params": {"lr": 1}}'})
+    drive.version({"data.csv": "1"}, model="dataset/holdout")
+    assert evaluate(drive, "v2", "holdout/v1", '{"acc": 0.5}').code == 0
+    db = sqlite3.connect(drive.store / "catalog.db")
+    db.execute("UPDATE versions SET metrics_summary = '{\"acc\":1e999,\"deep\":{\"x\":[-1E999]}}' WHERE number = 2")
+    db.execute("UPDATE evaluations SET metrics = '{\"acc\":1e999}'")
+    db.execute("UPDATE about SET labels = '{\"a\":1e999}', params = '{\"lr\":1e999}'")
+    db.commit()
+    db.close()
+    seen = {}
+    for args in (["show", f"{M}/v2"], ["log", M], ["compare", M], ["find", "created>2000-01-01"], ["diff", f"{M}/v1", f"{M}/v2"], ["status"]):
+        seen[args[0]] = finite(call(*args, "--json", "--store", drive.store).out)
+    assert seen["show"]["metrics"] == {"acc": None, "deep": {"x": [None]}} and seen["log"][0]["metrics"]["acc"] is None
+    assert seen["show"]["labels"] == {"a": None} and seen["show"]["parameters"] == {"lr": None}
+    assert call("export", "--all", "-o", place / "b.tar", "--store", drive.store).code == 0
+    with tarfile.open(place / "b.tar") as bundle:
+        finite(bundle.extractfile("manifest.json").read())
 
 
 def test_a_version_without_metrics_keeps_its_column_and_nan_is_null(versions):
