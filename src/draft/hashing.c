@@ -1,10 +1,13 @@
-/* Hashing in the background: two threads of low priority, and at most HASH_PENDING_MAX files that wait for them.
+/* Hashing in the background: a few threads of low priority, and at most HASH_PENDING_MAX files that wait for them.
  *
  * A waiting file needs a descriptor: its name may have changed before its turn comes (to write a temporary file and rename it is the
  * usual way to save a model), and the descriptor holds the inode, so that its number cannot come to mean another file.
  * Descriptors are few, and one program may close twenty thousand files within seconds. So only the largest files wait; the smaller ones
  * are left to the commit, which hashes them with several threads in the time it takes to open them. The largest runs first, for
  * the same reason.
+ *
+ * Users take turns: a thread takes from who has the fewest files under way, and from one user never more than HASH_EACH, which leaves a thread for others; where no more can wait, he who has
+ * the most waiting loses one. So files of terabytes hold up those of their own user only.
  *
  * A result counts if all of this holds: the probe found nobody able to write when hashing began (a mapping may outlive its
  * descriptor); size, mtime and ctime were the same before and after; and the job is still attached to its file, so that
@@ -37,43 +40,78 @@ void hash_queue_release(struct hash_queue *q)
 	pthread_mutex_destroy(&q->lock);
 }
 
-/* Puts the job in. Where there is no room for all, the smallest one has to go: it is returned. */
+/* Under the lock. */
+static unsigned waiting_of(const struct hash_queue *q, uid_t who)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < q->n; i++)
+		n += q->pending[i]->who == who;
+	return n;
+}
+
+/* Under the lock. */
+static unsigned running_of(const struct hash_queue *q, uid_t who)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < q->n_running; i++)
+		n += q->running[i] == who;
+	return n;
+}
+
+/* Puts the job in. Where there is no room for all, the smallest of who has the most waiting has to go: it is returned. */
 static struct hash_job *queue_put(struct hash_queue *q, struct hash_job *job)
 {
-	unsigned smallest = 0;
-	struct hash_job *out;
+	struct hash_job *out = job;
+	unsigned at = 0, most;
 	SCOPED_LOCK(&q->lock);
 
 	if (q->n < HASH_PENDING_MAX) {
 		q->pending[q->n++] = job;
 		return NULL;
 	}
-	for (unsigned i = 1; i < q->n; i++) {
-		if (q->pending[i]->size < q->pending[smallest]->size)
-			smallest = i;
+	most = waiting_of(q, job->who) + 1;
+	for (unsigned i = 0; i < q->n; i++) {
+		unsigned n = waiting_of(q, q->pending[i]->who) + (q->pending[i]->who == job->who);
+		if (n > most || (n == most && q->pending[i]->size < out->size)) {
+			most = n;
+			at = i;
+			out = q->pending[i];
+		}
 	}
-	out = q->pending[smallest];
-	if (job->size <= out->size)
-		return job;
-	q->pending[smallest] = job;
+	if (out != job)
+		q->pending[at] = job;
 	return out;
 }
 
-static struct hash_job *queue_take_largest(struct hash_queue *q)
+/* The largest of who has the fewest under way. ended: what the thread did before, or NULL. NULL: those who wait have their share of the threads, and of these the first to end takes
+ * the next; or nobody waits. */
+static struct hash_job *queue_next(struct hash_queue *q, const struct hash_job *ended)
 {
-	unsigned largest = 0;
-	struct hash_job *job;
+	struct hash_job *best = NULL;
+	unsigned fewest = HASH_EACH, at = 0;
 	SCOPED_LOCK(&q->lock);
 
-	if (q->n == 0)
-		return NULL;
-	for (unsigned i = 1; i < q->n; i++) {
-		if (q->pending[i]->size > q->pending[largest]->size)
-			largest = i;
+	for (unsigned i = 0; ended && i < q->n_running; i++) {
+		if (q->running[i] == ended->who) {
+			q->running[i] = q->running[--q->n_running];
+			break;
+		}
 	}
-	job = q->pending[largest];
-	q->pending[largest] = q->pending[--q->n];
-	return job;
+	for (unsigned i = 0; i < q->n; i++) {
+		unsigned n = running_of(q, q->pending[i]->who);
+		if (n < fewest || (best && n == fewest && q->pending[i]->size > best->size)) {
+			fewest = n;
+			at = i;
+			best = q->pending[i];
+		}
+	}
+	if (best) {
+		q->pending[at] = q->pending[--q->n];
+		q->running[q->n_running++] = best->who;
+	}
+	return best;
 }
 
 bool hash_queue_remove(struct hash_queue *q, const struct hash_job *job)
@@ -155,21 +193,23 @@ static int run_job(struct hash_job *job, struct stat *ret_st, struct blob_id *re
 	return r;
 }
 
-static void run_next(void *queue)
+static void run_waiting(void *queue)
 {
-	struct hash_job *job = queue_take_largest(queue);
-	struct blob_id blob;
-	struct stat st;
-	int r;
+	struct hash_job *job = queue_next(queue, NULL);
 
-	if (!job)
-		return; /* its file was dropped from the queue */
-	r = run_job(job, &st, &blob);
-	draft_job_end(job, r == 0 ? &st : NULL, &blob); /* whatever stood in the way: the commit will meet it, and can say so */
-	hash_job_free_list(job);
+	while (job) {
+		struct hash_job *next;
+		struct blob_id blob;
+		struct stat st;
+		int r = run_job(job, &st, &blob);
+		draft_job_end(job, r == 0 ? &st : NULL, &blob); /* whatever stood in the way: the commit will meet it, and can say so */
+		next = queue_next(queue, job);
+		hash_job_free_list(job);
+		job = next;
+	}
 }
 
-static struct hash_job *job_new(struct draft *d, ino_t ino, int fd, uint64_t size)
+static struct hash_job *job_new(struct draft *d, ino_t ino, int fd, const struct stat *st)
 {
 	struct hash_job *job = calloc(1, sizeof(*job));
 
@@ -182,7 +222,8 @@ static struct hash_job *job_new(struct draft *d, ino_t ino, int fd, uint64_t siz
 	}
 	job->draft = draft_ref(d);
 	job->ino = ino;
-	job->size = size;
+	job->who = st->st_uid;
+	job->size = (uint64_t)st->st_size;
 	atomic_init(&job->go_on, true);
 	return job;
 }
@@ -196,7 +237,7 @@ void hash_offer(struct draft *d, ino_t ino, int fd)
 
 	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_ino != ino || st.st_nlink == 0 || st.st_size < q->size_min)
 		return;
-	job = job_new(d, ino, fd, (uint64_t)st.st_size);
+	job = job_new(d, ino, fd, &st);
 	if (!job)
 		return;
 	if (!draft_job_attach(d, job)) {
@@ -204,9 +245,9 @@ void hash_offer(struct draft *d, ino_t ino, int fd)
 		return;
 	}
 	out = queue_put(q, job);
-	if (!out && workq_submit(q->q, run_next, q) < 0 && hash_queue_remove(q, job))
+	if (!out && workq_submit(q->q, run_waiting, q) < 0 && hash_queue_remove(q, job))
 		out = job;
-	if (out) { /* if it is another one, its turn in the queue of work is now this job's */
+	if (out) { /* if it is another one, its call of run_waiting is now this job's */
 		draft_job_end(out, NULL, NULL);
 		hash_job_free_list(out);
 	}

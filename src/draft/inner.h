@@ -23,7 +23,8 @@
 
 #define DRAFT_PATH_MAX (PATH_MAX - 1) /* bytes of the longest path that a system call takes, without its NUL */
 #define HASH_PENDING_MAX 64           /* files that wait for a background thread: each of them holds a descriptor */
-#define HASH_THREADS 2
+#define HASH_EACH 2                   /* files of one user that are hashed at once */
+#define HASH_THREADS (HASH_EACH + 1)
 #define HASH_SIZE_MIN ((off_t)256 * 1024) /* smaller files are hashed by the commit: handing them over would cost more than hashing them */
 
 /* A file to be hashed in the background. It belongs to whoever runs it or took it out of the queue. While it is attached to
@@ -31,6 +32,7 @@
 struct hash_job {
 	struct draft *draft; /* a reference */
 	ino_t ino;
+	uid_t who;           /* whose file it is */
 	uint64_t size;       /* when it was queued; only the order depends on it */
 	int fd;              /* owned, O_PATH or read-only: while it is open the inode number cannot go to another file */
 	_Atomic bool go_on;  /* cleared, under draft.lock, when the job is detached; never set again */
@@ -39,10 +41,12 @@ struct hash_job {
 
 struct hash_queue {
 	pthread_mutex_t lock;
-	struct hash_job *pending[HASH_PENDING_MAX]; /* under lock; the largest runs first */
+	struct hash_job *pending[HASH_PENDING_MAX]; /* under lock; of one user the largest runs first */
 	unsigned n;                                 /* under lock */
+	uid_t running[HASH_THREADS];                /* under lock: whose files are being hashed */
+	unsigned n_running;                         /* under lock */
 	off_t size_min;                             /* of a file worth the hand-over; fixed */
-	struct workq *q; /* has at least as many turns to come as files are pending; each takes one, if there is one */
+	struct workq *q; /* run_waiting is called at least as often as files were put in; it takes what it may, until nothing is left */
 };
 
 /* What is known of a file: there while it has writers, is being hashed or is hashed. Under draft.lock. */

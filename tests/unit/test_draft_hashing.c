@@ -1,9 +1,11 @@
 /* Hashing: in the background, what makes its results void, and what is left to a commit. */
 #include "draft_env.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #define HUGE_SIZE ((off_t)1 << 40) /* a hole of 1 TiB: takes minutes to hash, unless it is dropped */
+#define OTHER_USER 4002
 
 static void assert_blob(const struct draft_entry *entry, const char *text)
 {
@@ -308,6 +310,63 @@ static void test_of_many_files_closed_at_once_the_largest_wait_and_the_descripto
 	}
 }
 
+/* A file that another user wrote through the drive. */
+static void save_of_other(struct env *e, const char *path, off_t size)
+{
+	env_write(e, path, "x");
+	assert_int_equal(fchownat(e->root, path, OTHER_USER, OTHER_USER, 0), 0);
+	auto_close int fd = openat(e->root, path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, size), 0);
+	assert_int_equal(close(take_fd(&fd)), 0);
+	assert_int_equal(draft_file_opened(e->d, env_ino(e, path), true, path), 0);
+	env_close_written(e, path);
+}
+
+static void test_one_user_s_huge_files_do_not_hold_up_those_of_another(void **state)
+{
+	struct env *e = *state;
+	int64_t until = time_monotonic_ns() + 20 * NS_PER_SEC;
+
+	if (geteuid() != 0)
+		skip();
+	occupy_background(e);
+	env_save(e, "huge3", "3", HUGE_SIZE); /* waits, whatever threads there are */
+	save_of_other(e, "other", 10);
+	while (!env_is_hashed(e, "other") && time_monotonic_ns() < until)
+		sched_yield();
+	assert_true(env_is_hashed(e, "other"));
+	assert_false(env_is_hashed(e, "huge3"));
+	draft_file_touched(e->d, env_ino(e, "huge3"));
+	free_background(e);
+}
+
+static void test_one_user_s_many_large_files_leave_another_a_place_in_the_queue(void **state)
+{
+	struct env *e = *state;
+	char name[16];
+
+	if (geteuid() != 0)
+		skip();
+	occupy_background(e);
+	unsigned before = count_descriptors();
+	save_of_other(e, "other-huge", HUGE_SIZE);
+	env_wait_until(count_descriptors() == before + 2);
+	for (int i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		env_save(e, name, "x", 1000 + i);
+	}
+	save_of_other(e, "other", 10);
+	free_background(e);
+	draft_file_touched(e->d, env_ino(e, "other-huge"));
+	drafts_drain(e->ds);
+	assert_true(env_is_hashed(e, "other"));
+	assert_int_equal(env_scan(e), 0);
+	unsigned hashed = 0;
+	for (size_t i = 0; i < e->tree.n; i++)
+		hashed += e->tree.entries[i].hashed;
+	assert_int_equal(hashed, 64);
+}
+
 static void test_a_file_opened_and_closed_again_and_again_takes_one_place_in_the_queue(void **state)
 {
 	struct env *e = *state;
@@ -486,6 +545,8 @@ int main(void)
 		T(test_hashing_is_dropped_at_once_when_the_draft_goes),
 		T(test_closing_the_drafts_does_not_wait_for_what_is_being_hashed),
 		T(test_of_many_files_closed_at_once_the_largest_wait_and_the_descriptors_stay_few),
+		T(test_one_user_s_huge_files_do_not_hold_up_those_of_another),
+		T(test_one_user_s_many_large_files_leave_another_a_place_in_the_queue),
 		T(test_a_file_opened_and_closed_again_and_again_takes_one_place_in_the_queue),
 		T(test_a_commit_takes_over_the_files_that_wait_for_the_background),
 		T(test_a_commit_gets_the_hash_of_a_file_that_the_background_is_at),
