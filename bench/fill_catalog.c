@@ -165,7 +165,7 @@ static int put_content(int dirfd, struct fill *f)
 	rc = blob_put_batch(blobs, &item, 1, &fault);
 	sys_unlinkat(dirfd, "bench-content", 0);
 	if (rc == 0)
-		blob_seal(blobs, &f->blob);
+		blob_seal(blobs, &f->blob, 0);
 	blob_store_close(blobs);
 	return rc;
 }

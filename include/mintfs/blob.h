@@ -43,6 +43,7 @@ struct blob_item {
 	struct blob_id id; /* of the content, as hashed by the caller */
 	uint64_t size;
 	bool ret_new; /* set: the content was not there before; of equal items of a batch, the first one only */
+	uint64_t ret_inode; /* set: of the file that was linked, this one or an equal one of the batch; 0: what is there is sealed */
 };
 
 /* Takes in all items, or fails; a failure may leave some (unreferenced) blobs. Items with equal ids are fine. Order: what is not there
@@ -52,8 +53,13 @@ struct blob_item {
  * -EBUSY: the file has not item->size bytes. -EINVAL: not a plain file; equal ids of different sizes. -ENOSPC, -EIO, … with the file named. */
 int blob_put_batch(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f);
 
-/* After the catalog refers to it and the draft's own name is gone: mode 0444, immutable flag where the file system has it. Quiet where it cannot. */
-void blob_seal(struct blob_store *s, const struct blob_id *id);
+/* Is what blob_put_batch left for this item still there: a sealed blob, or the very file that it linked? -EAGAIN: a sweep took it, and nothing is there or what somebody else
+ * has put since, who may still write to it: put it again. For who holds the store's write lock and refers to it next. */
+int blob_still_put(struct blob_store *s, const struct blob_item *item);
+
+/* After the catalog refers to it and the draft's own name is gone: mode 0444, immutable flag where the file system has it. Quiet where it cannot. inode: ret_inode of the
+ * item, 0 where it is not known. A blob of another inode that has a second name is the file of somebody who is at work with it: it is left to him, and a sealed copy takes its place. */
+void blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode);
 
 int blob_open(struct blob_store *s, const struct blob_id *id);                           /* O_RDONLY descriptor, or -ENOENT, … */
 int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);       /* -ENOENT if it is not there */

@@ -96,22 +96,57 @@ static bool local_is_sealed(struct blob_store *base, const struct blob_id *id, u
 	return local_look(local_store(base), name, size, &state, NULL) == 0 && state == LOCAL_SOUND;
 }
 
-static void local_seal(struct blob_store *base, const struct blob_id *id)
+static int local_still_put(struct blob_store *base, const struct blob_item *item)
+{
+	char name[LOCAL_NAME_SIZE];
+	enum local_state state;
+	struct stat st;
+
+	local_name(&item->id, name);
+	int r = local_look(local_store(base), name, item->size, &state, &st);
+	if (r < 0)
+		return r;
+	return state == LOCAL_SOUND || (state == LOCAL_SHARED && item->ret_inode == st.st_ino) ? 0 : -EAGAIN;
+}
+
+/* A blob's file, opened. -EMLINK: it is not ours, and has another name. A draft's file gets a name here and never the other way round, so what has one name and is then found
+ * under this one is a blob alone. */
+static int open_to_seal(struct blob_store *base, const struct blob_id *id, uint64_t inode, struct stat *ret_st)
 {
 	auto_close int fd = local_open(base, id);
+	char name[LOCAL_NAME_SIZE];
+	struct stat there;
+	int r = fd < 0 ? fd : sys_fstat(fd, ret_st);
+
+	local_name(id, name);
+	if (r == 0)
+		r = sys_fstatat(local_store(base)->dir, name, &there, AT_SYMLINK_NOFOLLOW);
+	if (r < 0)
+		return r;
+	if (there.st_ino != ret_st->st_ino)
+		return -ENOENT; /* swept */
+	return ret_st->st_nlink > 1 && ret_st->st_ino != inode ? -EMLINK : take_fd(&fd);
+}
+
+static int local_seal(struct blob_store *base, const struct blob_id *id, uint64_t inode, uint64_t *ret_size)
+{
 	char hex[BLOB_HEX_SIZE];
-	struct stat st;
-	int r = fd < 0 ? fd : sys_fstat(fd, &st);
+	struct stat st = {0};
+	auto_close int fd = open_to_seal(base, id, inode, &st);
+	int r = fd < 0 ? fd : 0;
 
 	/* The mode first: an immutable file refuses chmod. */
 	if (r == 0 && (st.st_mode & 07777) != LOCAL_MODE)
 		r = sys_fchmod(fd, LOCAL_MODE);
 	if (r == 0)
 		r = sys_set_immutable(fd, true);
-	if (r < 0 && r != -EOPNOTSUPP) {
+	if (r == -EMLINK)
+		*ret_size = (uint64_t)st.st_size;
+	else if (r < 0 && r != -EOPNOTSUPP) {
 		blob_id_hex(id, hex);
 		log_warning(base->log, "blob %s: cannot be sealed: %s", hex, blob_error_text(-r));
 	}
+	return r;
 }
 
 static int local_remove_once(const struct local_store *s, const char *name)
@@ -234,6 +269,7 @@ static const struct blob_store_ops local_ops = {
 	.seal = local_seal,
 	.open = local_open,
 	.size = local_size,
+	.still_put = local_still_put,
 	.is_sealed = local_is_sealed,
 	.remove = local_remove,
 	.each = local_each,

@@ -39,6 +39,7 @@ struct put {
 	struct blob_item *item; /* the first of the batch with its id */
 	bool place;             /* there is no sound blob yet */
 	bool is_new;
+	uint64_t inode; /* of the file that was linked; 0: none was */
 };
 
 struct batch {
@@ -261,6 +262,7 @@ static int place_once(const struct batch *b, struct put *p, int fd, const struct
 	r = link_into(b->s, fd, name);
 	if (r == 0) {
 		p->is_new = true;
+		p->inode = src->st_ino;
 		return 0;
 	}
 	if (r != -EEXIST && !cannot_link(r))
@@ -271,8 +273,12 @@ static int place_once(const struct batch *b, struct put *p, int fd, const struct
 			return r;
 		if (state == LOCAL_ABSENT)
 			return -EAGAIN;
-		if (state == LOCAL_SOUND || (st.st_dev == src->st_dev && st.st_ino == src->st_ino))
-			return 0; /* sealed, or linked by an earlier attempt with this very file */
+		if (state == LOCAL_SOUND)
+			return 0;
+		if (st.st_dev == src->st_dev && st.st_ino == src->st_ino) { /* linked by an earlier attempt with this very file */
+			p->inode = src->st_ino;
+			return 0;
+		}
 	} else {
 		state = LOCAL_ABSENT;
 	}
@@ -339,6 +345,17 @@ static int sync_names(const struct batch *b)
 	return local_sync_names(b->s, shards, n, b->way == LOCAL_ALL, b->fs, b->f);
 }
 
+static int compare_id(const void *id, const void *put)
+{
+	return memcmp(id, &((const struct put *)put)->item->id, sizeof(struct blob_id));
+}
+
+/* It is there: each id of the batch is. */
+static const struct put *find_put(const struct batch *b, const struct blob_id *id)
+{
+	return bsearch(id, b->puts, b->n, sizeof *b->puts, compare_id);
+}
+
 static int run_batch(struct batch *b, struct blob_item *items, size_t n)
 {
 	int r = sort_batch(b, items, n);
@@ -352,10 +369,12 @@ static int run_batch(struct batch *b, struct blob_item *items, size_t n)
 		r = sync_names(b);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n; i++)
-		items[i].ret_new = false;
-	for (size_t i = 0; i < b->n; i++)
-		b->puts[i].item->ret_new = b->puts[i].is_new;
+	for (size_t i = 0; i < n; i++) {
+		const struct put *p = find_put(b, &items[i].id);
+
+		items[i].ret_new = p->item == &items[i] && p->is_new;
+		items[i].ret_inode = p->inode;
+	}
 	return 0;
 }
 

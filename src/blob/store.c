@@ -42,9 +42,18 @@ int blob_put_batch(struct blob_store *s, struct blob_item *items, size_t n, stru
 	return n == 0 ? 0 : s->ops->put_batch(s, items, n, f);
 }
 
-void blob_seal(struct blob_store *s, const struct blob_id *id)
+int blob_still_put(struct blob_store *s, const struct blob_item *item)
 {
-	s->ops->seal(s, id);
+	return s->ops->still_put(s, item);
+}
+
+void blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode)
+{
+	struct fault f = FAULT_INIT;
+	uint64_t size;
+
+	if (s->ops->seal(s, id, inode, &size) == -EMLINK && blob_make_private(s, id, size, &f) < 0)
+		log_warning(s->log, "%s", f.text);
 }
 
 int blob_open(struct blob_store *s, const struct blob_id *id)

@@ -10,9 +10,10 @@ struct blob_store_ops {
 	const char *name; /* for messages: "local" */
 	void (*close)(struct blob_store *s); /* frees s */
 	int (*put_batch)(struct blob_store *s, struct blob_item *items, size_t n, struct fault *f);
-	void (*seal)(struct blob_store *s, const struct blob_id *id);
+	int (*seal)(struct blob_store *s, const struct blob_id *id, uint64_t inode, uint64_t *ret_size); /* -EMLINK: somebody else's file; ret_size is set then */
 	int (*open)(struct blob_store *s, const struct blob_id *id);
 	int (*size)(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);
+	int (*still_put)(struct blob_store *s, const struct blob_item *item);
 	bool (*is_sealed)(struct blob_store *s, const struct blob_id *id, uint64_t size);
 	int (*remove)(struct blob_store *s, const struct blob_id *id);
 	int (*each)(struct blob_store *s, blob_each_fn *fn, void *arg);

@@ -102,18 +102,14 @@ static int choose_best(struct catalog_conn *conn, const struct commit_work *w)
 	return catalog_model_update(conn, &m);
 }
 
-/* A sweep may have run since the blobs were put: within the transaction, hence under the store's lock, they must be there. */
+/* A sweep may have run since the blobs were put: within the transaction, hence under the store's lock, they must be there, and be what was put. Another draft's file under the
+ * name of a swept content has the same bytes only until its trainer goes on. */
 static int blobs_still_there(const struct commit_work *w)
 {
-	for (size_t i = 0; i < w->n_items; i++) {
-		uint64_t size = 0;
-		int rc = blob_size(w->r->blobs, &w->items[i].id, &size);
-		if (rc < 0 && rc != -ENOENT)
-			return rc;
-		if (rc < 0 || size != w->items[i].size)
-			return -EAGAIN;
-	}
-	return 0;
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < w->n_items; i++)
+		rc = blob_still_put(w->r->blobs, &w->items[i]);
+	return rc;
 }
 
 static int commit_write(struct catalog_conn *conn, void *arg)
@@ -223,15 +219,17 @@ static int staging_empty(struct registry *r, int64_t version_id)
 	return 0;
 }
 
+struct to_seal { struct blob_id id; uint64_t inode; /* 0: not known any more */ };
+
 /* Blobs are sealed when their names in the tree are gone; the tree's top goes last, so that a death in between is made good. */
-static void clear_and_seal(struct registry *r, int64_t version_id, const struct blob_id *ids, size_t n)
+static void clear_and_seal(struct registry *r, int64_t version_id, const struct to_seal *blobs, size_t n)
 {
 	int rc = remove_metadata(r, version_id);
 	if (rc == 0)
 		rc = staging_empty(r, version_id);
 	sys_crash_point("commit.staging-emptied");
 	for (size_t i = 0; rc == 0 && i < n; i++)
-		blob_seal(r->blobs, &ids[i]);
+		blob_seal(r->blobs, &blobs[i].id, blobs[i].inode);
 	sys_crash_point("commit.sealed");
 	if (rc == 0)
 		rc = drafts_remove(r->drafts, version_id);
@@ -239,28 +237,28 @@ static void clear_and_seal(struct registry *r, int64_t version_id, const struct 
 		log_warning(r->log, "drafts/%lld cannot be removed (the next mount tries again): %s", (long long)version_id, strerror(-rc));
 }
 
-struct staging { struct registry *r; int64_t version_id; size_t n; struct blob_id ids[]; };
+struct staging { struct registry *r; int64_t version_id; size_t n; struct to_seal blobs[]; };
 
 static void clear_staging_job(void *arg)
 {
 	struct staging *s = arg;
-	clear_and_seal(s->r, s->version_id, s->ids, s->n);
+	clear_and_seal(s->r, s->version_id, s->blobs, s->n);
 	free(s);
 }
 
 static void clear_staging(struct commit_work *w)
 {
-	struct staging *s = malloc(sizeof *s + w->n_items * sizeof s->ids[0]);
+	struct staging *s = malloc(sizeof *s + w->n_items * sizeof s->blobs[0]);
 	if (!s)
 		return; /* the next mount does it */
 	*s = (struct staging){.r = w->r, .version_id = w->v.id, .n = w->n_items};
 	for (size_t i = 0; i < w->n_items; i++)
-		s->ids[i] = w->items[i].id; /* also those that were there: an earlier try may have left our own file unsealed */
+		s->blobs[i] = (struct to_seal){w->items[i].id, w->items[i].ret_inode}; /* also those that were there: an earlier try may have left our own file unsealed */
 	if (workq_submit_for(w->tree.n <= STAGING_SMALL ? w->r->tidying : w->r->jobs, w->v.uid, clear_staging_job, s) < 0)
 		clear_staging_job(s);
 }
 
-struct seal_list { struct blob_id *ids; size_t n, cap; };
+struct seal_list { struct to_seal *blobs; size_t n, cap; };
 
 static int collect_blob(const char *path, const struct catalog_file *file, void *arg)
 {
@@ -269,13 +267,13 @@ static int collect_blob(const char *path, const struct catalog_file *file, void 
 		return 0;
 	if (l->n == l->cap) {
 		size_t cap = l->cap ? 2 * l->cap : 64;
-		struct blob_id *ids = reallocarray(l->ids, cap, sizeof *ids);
-		if (!ids)
+		struct to_seal *blobs = reallocarray(l->blobs, cap, sizeof *blobs);
+		if (!blobs)
 			return -ENOMEM;
-		l->ids = ids;
+		l->blobs = blobs;
 		l->cap = cap;
 	}
-	l->ids[l->n++] = file->blob;
+	l->blobs[l->n++] = (struct to_seal){.id = file->blob};
 	return 0;
 }
 
@@ -290,8 +288,8 @@ void commit_clear_staging(struct registry *r, int64_t version_id)
 	if (rc < 0)
 		log_warning(r->log, "cannot clear what version %lld left behind: %s", (long long)version_id, strerror(-rc));
 	else
-		clear_and_seal(r, version_id, l.ids, l.n);
-	free(l.ids);
+		clear_and_seal(r, version_id, l.blobs, l.n);
+	free(l.blobs);
 }
 
 /* ---- all of it ---- */

@@ -297,14 +297,11 @@ static int blobs_there(const struct reading *d)
 {
 	for (size_t i = 0; i < d->tree.n; i++) {
 		const struct catalog_entry *e = &d->tree.entries[i];
-		uint64_t size = 0;
 		if (e->type != CATALOG_FILE || e->inode != (int64_t)i)
 			continue;
-		int rc = blob_size(d->im->r->blobs, &e->blob, &size);
-		if (rc < 0 && rc != -ENOENT)
+		int rc = intake_still_put(d->im->in, &e->blob, e->size);
+		if (rc < 0)
 			return rc;
-		if (rc < 0 || size != e->size)
-			return -EAGAIN; /* swept since it was put */
 	}
 	return 0;
 }

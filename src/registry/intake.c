@@ -183,25 +183,36 @@ int intake_put_again(struct intake *in, struct fault *f)
 	return rc < 0 ? fault_default(f, -rc, "the contents cannot be put into the store: %s", strerror(-rc)) : intake_flush(in, f);
 }
 
-/* Is the blob our very file? Else it is a private copy, sealed already, or that of somebody who is still at work with it. */
-static bool is_ours(struct intake *in, const char *name, const struct blob_id *id)
+int intake_still_put(struct intake *in, const struct blob_id *id, uint64_t size)
+{
+	char hex[BLOB_HEX_SIZE];
+	struct stat st = {0};
+	blob_id_hex(id, hex);
+	int rc = sys_fstatat(in->dir, hex, &st, AT_SYMLINK_NOFOLLOW);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	return blob_still_put(in->blobs, &(struct blob_item){.id = *id, .size = size, .ret_inode = st.st_ino});
+}
+
+/* Is the blob our very file? Its inode; 0: it is a private copy, sealed already, or that of somebody who is still at work with it. */
+static uint64_t our_inode(struct intake *in, const char *name, const struct blob_id *id)
 {
 	auto_close int fd = blob_open(in->blobs, id);
 	struct stat blob, ours;
 	return fd >= 0 && sys_fstat(fd, &blob) == 0 && sys_fstatat(in->dir, name, &ours, AT_SYMLINK_NOFOLLOW) == 0 && blob.st_dev == ours.st_dev &&
-		blob.st_ino == ours.st_ino;
+		blob.st_ino == ours.st_ino ? ours.st_ino : 0;
 }
 
 static int settle_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
 	if (!id)
 		return 0;
-	bool ours = is_ours(in, name, id);
+	uint64_t ours = our_inode(in, name, id);
 	int rc = sys_unlinkat(in->dir, name, 0);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	if (ours)
-		blob_seal(in->blobs, id);
+		blob_seal(in->blobs, id, ours);
 	return 0;
 }
 

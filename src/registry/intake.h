@@ -23,6 +23,8 @@ int intake_add(struct intake *in, int fd, const struct blob_id *id, uint64_t siz
 void intake_cancel(struct intake *in, int fd); /* it is not wanted */
 int intake_flush(struct intake *in, struct fault *f);     /* all that was added is in blobs/, durably */
 int intake_put_again(struct intake *in, struct fault *f); /* the same for everything that was added since the last settle */
+/* Is a content that the store had, or that was put, still there? blob_still_put has the rules. */
+int intake_still_put(struct intake *in, const struct blob_id *id, uint64_t size);
 int intake_settle(struct intake *in);                     /* the names go, the blobs are sealed */
 void intake_close(struct intake *in);                     /* what is not settled is not wanted; NULL is fine */
 

@@ -167,7 +167,7 @@ static void test_what_is_not_there_is_not_found(void **state)
 	assert_int_equal(blob_verify(e->store, &id, 0, &f), -ENOENT);
 	assert_non_null(strstr(f.text, "010203"));
 	assert_int_equal(blob_remove(e->store, &id), 0);
-	blob_seal(e->store, &id);
+	blob_seal(e->store, &id, 0);
 	assert_int_equal(count_blobs(e->store), 0);
 }
 
@@ -189,7 +189,7 @@ static void test_same_content_is_new_only_once(void **state)
 
 	assert_put(e->store, &first, 1);
 	assert_int_equal(unlinkat(e->src, "a", 0), 0);
-	blob_seal(e->store, &first.id);
+	blob_seal(e->store, &first.id, first.ret_inode);
 	second.ret_new = true;
 	assert_put(e->store, &second, 1);
 	assert_false(second.ret_new);
@@ -361,9 +361,9 @@ static void test_removed_blobs_are_gone_and_others_stay_also_when_sealed(void **
 
 	assert_put(e->store, items, 3);
 	assert_int_equal(sys_remove_tree(e->dir, "src"), 0);
-	blob_seal(e->store, &items[0].id);
-	blob_seal(e->store, &items[0].id);
-	blob_seal(e->store, &items[1].id);
+	blob_seal(e->store, &items[0].id, items[0].ret_inode);
+	blob_seal(e->store, &items[0].id, items[0].ret_inode);
+	blob_seal(e->store, &items[1].id, items[1].ret_inode);
 	assert_int_equal(blob_remove(e->store, &items[0].id), 0);
 	assert_int_equal(blob_remove(e->store, &items[2].id), 0);
 	assert_int_equal(blob_remove(e->store, &items[2].id), 0);
@@ -381,7 +381,7 @@ static void test_contents_outlive_the_draft_and_the_store_that_took_them(void **
 
 	assert_put(e->store, &item, 1);
 	assert_int_equal(sys_remove_tree(e->dir, "src"), 0);
-	blob_seal(e->store, &item.id);
+	blob_seal(e->store, &item.id, item.ret_inode);
 	blob_store_close(e->store);
 	blob_store_close(NULL);
 	assert_int_equal(e->impl->open(e->dir, &e->store), 0);
@@ -415,7 +415,7 @@ static int member_round(struct member *m, unsigned round)
 	r = blob_put_batch(m->store, items, CONTENTS, NULL);
 	for (unsigned i = 0; i < CONTENTS; i++) {
 		unlinkat(m->src, names[i], 0);
-		blob_seal(m->store, &items[i].id);
+		blob_seal(m->store, &items[i].id, items[i].ret_inode);
 	}
 	for (unsigned i = 0; r == 0 && i < CONTENTS; i++)
 		r = blob_verify(m->store, &items[i].id, 2000, NULL);

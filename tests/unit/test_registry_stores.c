@@ -220,6 +220,75 @@ static void test_a_commit_right_behind_another_shares_its_contents(void **state)
 }
 
 /* A lookup may have read the row just before the commit, and come to the directory just after it went. */
+struct committer { struct fixture *x; int64_t id; pthread_t thread; int rc; };
+
+static void *commit_run(void *arg)
+{
+	struct committer *c = arg;
+	c->rc = registry_commit(c->x->r, &c->x->me, c->id, NULL, NULL);
+	return NULL;
+}
+
+/* A commit that has put its content and not recorded it yet: it waits for the store's lock, which the test holds. */
+static int start_commit(struct fixture *x, struct committer *c, const struct blob_id *id)
+{
+	char hex[BLOB_HEX_SIZE], path[160];
+	snprintf(path, sizeof path, "%s/lock", x->store);
+	int lock = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(sys_lock(lock, true, true), 0);
+	assert_int_equal(pthread_create(&c->thread, NULL, commit_run, c), 0);
+	blob_id_hex(id, hex);
+	snprintf(path, sizeof path, "%s/blobs/%.2s/%s", x->store, hex, hex + 2);
+	WAIT_FOR(access(path, F_OK) == 0);
+	return lock;
+}
+
+/* As a sweep takes a content that nobody refers to yet, and a commit puts its own that comes to nothing (a full disk, a kill). */
+static void sweep_and_put(struct fixture *x, const struct blob_id *id, int64_t other, const char *name, uint64_t size)
+{
+	struct blob_store *blobs;
+	struct draft *d;
+	bool writable;
+	auto_close int store = open(x->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(registry_draft_get(x->r, other, &d, &writable), 0);
+	struct blob_item item = {.dirfd = draft_root(d), .path = name, .id = *id, .size = size};
+	assert_int_equal(blob_store_open_local(store, false, NULL, &blobs, NULL), 0);
+	assert_int_equal(blob_remove(blobs, id), 0);
+	assert_int_equal(blob_put_batch(blobs, &item, 1, NULL), 0);
+	blob_store_close(blobs);
+	draft_put(d);
+}
+
+static void test_no_commit_takes_another_drafts_file_for_a_content_of_its_own_that_was_swept(void **state)
+{
+	static const char old[] = "weights", new[] = "WEIGHTS";
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	struct catalog_version v = mint(x, model, "next"), other = mint(x, model, "next");
+	struct committer c = {.x = x, .id = v.id};
+	struct blob_hasher *h;
+	struct blob_id id;
+	put(x, v.id, "model.pth", old);
+	put(x, other.id, "model.pth", old);
+	assert_int_equal(blob_hasher_new(&h), 0);
+	assert_int_equal(blob_hasher_add(h, old, strlen(old)), 0);
+	assert_int_equal(blob_hasher_finish(h, &id), 0);
+	blob_hasher_free(h);
+	int lock = start_commit(x, &c, &id);
+	sweep_and_put(x, &id, other.id, "model.pth", strlen(old));
+	close(lock);
+	assert_int_equal(pthread_join(c.thread, NULL), 0);
+	assert_int_equal(c.rc, 0);
+	registry_settle(x->r);
+	put(x, other.id, "model.pth", new); /* its trainer goes on */
+	assert_content(x, v.id, "model.pth", old);
+	commit_ok(x, other.id);
+	assert_content(x, other.id, "model.pth", new);
+	registry_settle(x->r);
+	assert_false(exists(x, "drafts/%lld", v.id));
+	assert_false(exists(x, "drafts/%lld", other.id));
+}
+
 static void test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost(void **state)
 {
 	struct fixture *x = *state;
@@ -410,6 +479,7 @@ int main(void)
 		T(test_a_draft_committed_and_discarded_at_once_is_one_or_the_other),
 		T(test_whoever_comes_first_to_a_draft_left_over_all_can_write_it),
 		T(test_a_commit_right_behind_another_shares_its_contents),
+		T(test_no_commit_takes_another_drafts_file_for_a_content_of_its_own_that_was_swept),
 		T(test_a_draft_that_was_committed_since_it_was_looked_up_is_gone_not_lost),
 		T(test_a_store_opened_read_only_is_read_and_nothing_else),
 		T(test_the_command_line_commits_what_a_dead_daemon_left),
