@@ -165,7 +165,8 @@ void listings_drop_ghost(struct fs *fs, uint64_t unique); /* opened by a request
 /* ---- versions_node.c ---- */
 struct versions_cache {
 	pthread_mutex_t lock; /* the rest; never held over a call of the registry */
-	char *text;           /* owned; NULL: nothing yet */
+	char *text;           /* owned; until somebody opens it */
+	int fd;               /* then: a memfd that all opens of this state share. -1 and no text: nothing yet */
 	size_t len;
 	int64_t stamp, changed_ns;
 };

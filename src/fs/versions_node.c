@@ -1,7 +1,7 @@
 /* versions.json: generated from the catalog, and kept until the catalog's counter says that it would read differently.
  *
- * Who opens it reads the text of that moment to the end: each open file has a copy, and reads go past the page cache (direct_io), which could mix two
- * states. Its attributes are never cached, so a stat always tells the size of what the next open reads. */
+ * Who opens it reads the text of that moment to the end, past the page cache (direct_io), which could mix two states. All opens of one state share one file
+ * without a name, which goes with the last of them once there is a newer state: readers cost a descriptor each, not a text. Its attributes are never cached, so a stat always tells the size of what the next open reads. */
 #include "session.h"
 
 #include <errno.h>
@@ -18,36 +18,66 @@ void versions_cache_init(struct versions_cache *v)
 {
 	pthread_mutex_init(&v->lock, NULL);
 	v->text = NULL;
+	v->fd = -1;
 	v->len = 0;
 	v->stamp = v->changed_ns = 0;
 }
 
-void versions_cache_release(struct versions_cache *v)
+/* Under the lock, but at the end. */
+static void drop(struct versions_cache *v)
 {
 	free(v->text);
+	v->text = NULL;
+	if (v->fd >= 0)
+		close(v->fd); /* who has it open has a descriptor of his own */
+	v->fd = -1;
+}
+
+void versions_cache_release(struct versions_cache *v)
+{
+	drop(v);
 	pthread_mutex_destroy(&v->lock);
 }
 
 struct snapshot {
 	size_t len;
 	int64_t changed_ns;
-	char *text; /* a copy, if it was asked for */
+	int fd; /* the caller's; -1 if it was not asked for */
 };
 
+/* A file without a name: it outlives this worker as every other open file does. */
+static int text_file(const char *text, size_t len)
+{
+	auto_close int fd = memfd_create("versions.json", MFD_CLOEXEC);
+	int r = fd < 0 ? -errno : sys_pwrite_full(fd, text, len, 0);
+
+	return r < 0 ? r : take_fd(&fd);
+}
+
+/* Under the lock: another descriptor of the file, which is made when the first asks for it, so that looking costs none. */
+static int share(struct versions_cache *v)
+{
+	if (v->fd < 0) {
+		int fd = text_file(v->text, v->len);
+		if (fd < 0)
+			return fd;
+		drop(v);
+		v->fd = fd;
+	}
+	int fd = fcntl(v->fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
 /* What is kept, if it is of this stamp. -EAGAIN if it is not. */
-static int from_cache(struct versions_cache *v, int64_t stamp, bool with_text, struct snapshot *ret)
+static int from_cache(struct versions_cache *v, int64_t stamp, bool with_file, struct snapshot *ret)
 {
 	SCOPED_LOCK(&v->lock);
-	struct snapshot s = {.len = v->len, .changed_ns = v->changed_ns};
+	struct snapshot s = {.len = v->len, .changed_ns = v->changed_ns, .fd = -1};
 
-	if (!v->text || v->stamp != stamp)
+	if (v->stamp != stamp || (!v->text && v->fd < 0))
 		return -EAGAIN;
-	if (with_text) {
-		s.text = malloc(v->len + 1);
-		if (!s.text)
-			return -ENOMEM;
-		memcpy(s.text, v->text, v->len + 1);
-	}
+	if (with_file && (s.fd = share(v)) < 0)
+		return s.fd;
 	*ret = s;
 	return 0;
 }
@@ -57,11 +87,11 @@ static void to_cache(struct versions_cache *v, char *text, size_t len, int64_t s
 {
 	SCOPED_LOCK(&v->lock);
 
-	if (v->text && v->stamp >= stamp) {
+	if ((v->text || v->fd >= 0) && v->stamp >= stamp) {
 		free(text);
 		return;
 	}
-	free(v->text);
+	drop(v);
 	v->text = text;
 	v->len = len;
 	v->stamp = stamp;
@@ -88,17 +118,17 @@ static int generate(struct fs *fs, int64_t *ret_stamp)
 }
 
 /* Between making a state and looking for it a newer one may have come: then that one is as good. */
-static int current(struct fs *fs, bool with_text, struct snapshot *ret)
+static int current(struct fs *fs, bool with_file, struct snapshot *ret)
 {
 	int64_t stamp;
 	int r = registry_versions_stamp(fs->registry, &stamp);
 
 	if (r == 0)
-		r = from_cache(&fs->versions, stamp, with_text, ret);
+		r = from_cache(&fs->versions, stamp, with_file, ret);
 	while (r == -EAGAIN) {
 		r = generate(fs, &stamp);
 		if (r == 0)
-			r = from_cache(&fs->versions, stamp, with_text, ret);
+			r = from_cache(&fs->versions, stamp, with_file, ret);
 	}
 	return r;
 }
@@ -144,15 +174,6 @@ static int versions_setattr(struct call *c, fuse_ino_t ino, const struct stat *t
 	return 0;
 }
 
-/* A file without a name: it outlives this worker as every other open file does. */
-static int text_file(const char *text, size_t len)
-{
-	auto_close int fd = memfd_create("versions.json", MFD_CLOEXEC);
-	int r = fd < 0 ? -errno : sys_pwrite_full(fd, text, len, 0);
-
-	return r < 0 ? r : take_fd(&fd);
-}
-
 static int versions_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct snapshot s;
@@ -163,14 +184,10 @@ static int versions_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *
 	r = current(c->fs, true, &s);
 	if (r != 0)
 		return r;
-	int fd = text_file(s.text, s.len);
-	free(s.text);
-	if (fd < 0)
-		return fd;
-	struct open_file proto = {.fd = fd, .path_fd = -1, .ino = ino, .is_text = true};
+	struct open_file proto = {.fd = s.fd, .path_fd = -1, .ino = ino, .is_text = true};
 	r = open_file_begin(c, &proto, fi);
 	if (r < 0)
-		close(fd);
+		close(s.fd);
 	return r;
 }
 

@@ -1,14 +1,16 @@
 """The directories above the versions: the grammar and its refusals, models, versions.json."""
+import contextlib
 import errno
 import json
 import mmap
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
-from drive import MODEL, apart, attr, commit, read, refused, run, sh, snapshot, write
+from drive import MODEL, apart, attr, commit, read, refused, run, sh, snapshot, wait_until, write
 
 MODELS = [
     "product/P001_all/mlstm", "product/P001_S001/transformer", "product/P_0_1_all/kan", "product/阿莫西林_胶囊_all/模型-一", "store/S001_P002/transformer",
@@ -240,6 +242,36 @@ def test_versions_json_is_never_stale(drive):
             assert json.loads(read(drive / "versions.json")) == {"product_P001_all_mlstm": n}
             assert os.stat(drive / "versions.json").st_size == len(read(drive / "versions.json"))
         assert json.load(early) == {}, "who opened it reads the state of that moment"
+
+
+def texts_held(drive):
+    """How many texts of versions.json the drive holds in memory for who has them open."""
+    fds = Path(f"/proc/{drive.worker()}/fd")
+    held = set()
+    for fd in os.listdir(fds):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(fds / fd).startswith("/memfd:versions.json"):
+                held.add(os.stat(fds / fd).st_ino)
+    return len(held)
+
+
+def test_readers_of_one_state_of_versions_json_share_its_text(drive):
+    path = drive / "versions.json"
+    states = []
+    for n in range(3):
+        with contextlib.ExitStack() as readers:
+            files = [readers.enter_context(open(path)) for _ in range(20)]
+            wait_until(lambda: texts_held(drive) == max(1, len(states)), what="one text for all who read the same")
+            drive.committed(files={"model.pth": b"%d" % n})
+            for f in files:
+                assert json.load(f) == ({"product_P001_all_mlstm": n} if n else {})
+            states.append(os.open(path, os.O_RDONLY))
+    for n, fd in enumerate(states):
+        text = os.read(fd, 1000)
+        assert json.loads(text) == {"product_P001_all_mlstm": n + 1} and os.pread(fd, 5, 1) == text[1:6]
+        os.close(fd)
+    wait_until(lambda: texts_held(drive) == 1, what="that what nobody reads is let go")
+    assert os.stat(path).st_size == len(path.read_bytes())
 
 
 def test_versions_json_can_be_copied_and_mapped(drive, house):
