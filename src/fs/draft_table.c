@@ -465,7 +465,7 @@ void draft_node_opened(struct draft_nodes *n, struct draft_node *node, int *fd)
 {
 	SCOPED_LOCK(&n->lock);
 
-	if (node->fd < 0)
+	if (node->fd < 0 && *fd >= 0)
 		node->fd = take_fd(fd);
 	table_keep_pin(node, node->fd);
 	node->opens++;

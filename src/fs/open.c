@@ -287,6 +287,8 @@ static int pin_node(struct fs *fs, const struct open_file *of)
 
 	if (r < 0)
 		return r;
+	/* Where none is to be had the file is open all the same, by its own descriptor, and a node has the pin of the worker before mostly. What is lost is little: should its last
+	 * name go while there is still none, its attributes are ESTALE. An error here would take the open file itself from its trainer. */
 	pin = sys_reopen(of->fd, O_PATH);
 	draft_node_opened(fs->draft_nodes, node, &pin);
 	draft_node_put(fs->draft_nodes, node);

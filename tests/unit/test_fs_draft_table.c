@@ -339,6 +339,27 @@ static void test_an_open_file_is_pinned_until_its_last_close(void **state)
 	assert_int_equal(open_descriptors(), before);
 }
 
+/* As after the death of a worker, where no descriptor is left. */
+static void test_an_open_without_a_descriptor_for_the_pin_counts_and_leaves_room_for_one(void **state)
+{
+	struct env *e = *state;
+	struct draft_node *f;
+	int none = -EMFILE;
+
+	put_file(base(e), "f", "1");
+	f = lookup(e, e->root, "f");
+	draft_node_opened(e->nodes, f, &none);
+	assert_int_equal(f->fd, -1);
+	assert_int_equal(f->opens, 1);
+	auto_close int pin = openat(base(e), "f", O_PATH | O_CLOEXEC);
+	draft_node_opened(e->nodes, f, &pin);
+	assert_true(f->fd >= 0);
+	draft_node_forget(e->nodes, f->ino, 1);
+	draft_nodes_closed(e->nodes, f->ino);
+	draft_nodes_closed(e->nodes, f->ino);
+	draft_node_put(e->nodes, f);
+}
+
 static void test_an_unnamed_file_is_pinned_from_birth_and_a_name_ends_that(void **state)
 {
 	struct env *e = *state;
@@ -692,6 +713,7 @@ int main(void)
 		T(test_a_new_file_never_gets_the_inode_number_of_an_unlinked_one_that_is_remembered),
 		T(test_of_two_hard_links_either_name_may_go),
 		T(test_an_open_file_is_pinned_until_its_last_close),
+		T(test_an_open_without_a_descriptor_for_the_pin_counts_and_leaves_room_for_one),
 		T(test_an_unnamed_file_is_pinned_from_birth_and_a_name_ends_that),
 		T(test_a_moved_file_and_all_below_a_moved_directory_are_found),
 		T(test_directories_keep_no_more_descriptors_than_the_budget_and_work_beyond_it),
