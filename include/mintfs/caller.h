@@ -98,8 +98,10 @@ struct caller_watch;
 typedef void caller_ended_fn(struct caller_process p, int status, void *arg);
 int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct caller_watch **ret);
 /* Watches p; fn is called once when it ends. Watching the same process again is fine and does nothing. -ESRCH: it has ended already
- * (fn will not be called). */
-int caller_watch_add(struct caller_watch *w, struct caller_process p);
+ * (fn will not be called). Each costs a descriptor of this process, which `who` may have an eighth of (CALLER_NO_SHARE: as many as there are). Beyond that, and where none is to be had, p is
+ * looked for from time to time: its end is told some seconds late, and its status mostly as -1. */
+#define CALLER_NO_SHARE UINT32_MAX
+int caller_watch_add(struct caller_watch *w, struct caller_process p, uid_t who);
 /* Right after caller_watch_new: the pidfds are kept for the process after this one, and those of the one before are used again. So the end of a process is heard of
  * although it came while nobody watched. */
 int caller_watch_keep(struct caller_watch *w, struct keep *keep);

@@ -242,6 +242,17 @@ bool proc_ended(const struct proc_stat *st)
 	return (st->state == 'Z' || st->state == 'X' || st->state == 'x') && st->threads <= 1;
 }
 
+bool proc_is_gone(pid_t pid, uint64_t start)
+{
+	char name[32], text[1024];
+	struct proc_stat st;
+	snprintf(name, sizeof name, "task/%d/stat", (int)pid);
+	ssize_t r = proc_read(pid, name, text, sizeof text);
+	if (r < 0)
+		return r == -ENOENT || r == -ESRCH;
+	return proc_parse_stat(text, &st) == 0 && (st.start != start || proc_ended(&st));
+}
+
 int proc_zombie_status(pid_t pid, uint64_t start, int *ret_status)
 {
 	/* To a reader without ptrace rights the kernel shows 0, which would read as success. The link exe asks for the

@@ -61,6 +61,8 @@ void peek_limit_put(struct peek_limit *l); /* it lives on while a look is under 
 ssize_t peek_path(struct peek_limit *limit, pid_t tid, uint64_t address, char out[PATH_MAX]);
 bool proc_in_mkdir(struct peek_limit *limit, pid_t tid, const char *name); /* identify.c: as caller_in_mkdir */
 
+/* Has it ended? False too where nothing can be read, for want of descriptors say: caller_alive is false then. */
+bool proc_is_gone(pid_t pid, uint64_t start);
 /* The wait status of a process that has ended and waits to be reaped. -ESRCH: it is no zombie, or is gone; -EACCES: the
  * kernel does not tell us. */
 int proc_zombie_status(pid_t pid, uint64_t start, int *ret_status);

@@ -1,4 +1,4 @@
-/* The end of processes, by pidfd: one thread waits on all of them with epoll.
+/* The end of processes, by pidfd: one thread waits on all of them with epoll. Those for whom there is no descriptor are looked for by their start times.
  *
  * The life of a watched process:
  *
@@ -13,10 +13,14 @@
  * Whoever waits for that waits in a list, on the timeout of epoll_wait, so that one parent that does not reap delays
  * nobody else.
  *
+ * A pidfd is a descriptor of ours, and a user may have thousands of processes that write. So each may have a part of the descriptors, and what is beyond stands in a list (`unseen`) that is
+ * gone through at times: who is gone is told, for who lives a descriptor is tried again.
+ *
  * Invariants
  * - A watched process is in `known` from its adding until just before fn is called for it, and fn is called once.
  * - Only the thread frees a watched process; so the pointers that epoll returns are good.
  * - fn is called without the lock. The list of the ended belongs to the thread alone.
+ * - A share counts the pidfds of its user. Who has none is in `unseen`, or in the hand of the thread.
  *
  * Locks: `lock` only, innermost; nothing is read from /proc under it. */
 #include "proc.h"
@@ -27,16 +31,21 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define GIVE_UP_NS NS_PER_SEC
 #define FIRST_PAUSE_NS (1000LL * 1000)
 #define LONGEST_PAUSE_NS (64LL * 1000 * 1000)
 #define EVENTS_AT_ONCE 32
+#define SHARE 8 /* one part of so many of the descriptors */
+#define LOOK_NS NS_PER_SEC
+#define LOOK_NS_EACH (1000LL * 1000) /* with thousands it takes longer, so that looking takes a hundredth of a processor at most */
 
 /* struct pidfd_info of <linux/pidfd.h> in its first size, which headers of older systems lack. */
 struct exit_info {
@@ -60,24 +69,32 @@ _Static_assert(sizeof(struct kept_process) <= KEEP_PROCESS_SIZE, "a process fits
 
 struct watched {
 	struct caller_process process;
-	int pidfd;
+	uid_t who;
+	int pidfd;                 /* -1: unseen */
 	struct kept_process *kept; /* NULL: not kept */
 	bool waits;                /* lock; not in epoll yet: until all are known again who were before */
 	/* of the ended, thread only; CLOCK_MONOTONIC */
 	int64_t ask_again_ns, give_up_ns, pause_ns;
-	struct watched *next;
+	struct watched *next;      /* of the ended or, under the lock, of the unseen */
 };
 
 struct caller_watch {
 	caller_ended_fn *fn;
 	void *arg;
 	struct log *log;
-	int epoll, stop; /* stop: an eventfd, readable when the thread is to end */
+	int epoll, wake; /* wake: an eventfd, readable when the thread has to look at the next two */
+	_Atomic bool stopping;
+	_Atomic bool looks; /* somebody is unseen */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	struct map64 *known;    /* lock; by key_of() */
 	struct keep *keep;      /* NULL: nothing is kept */
 	struct map64 *before;   /* lock; records of the process before this one that nobody asked for yet; NULL: none */
+	struct map64 *shares;   /* lock; how many pidfds a user has, by uid */
+	size_t share;           /* how many he may have; fixed */
+	struct watched *unseen; /* lock */
+	size_t n_unseen;        /* lock */
+	int64_t look_ns;        /* thread; when the unseen are looked for next */
 	struct watched *ended;  /* thread */
 };
 
@@ -87,10 +104,41 @@ static uint64_t key_of(struct caller_process p)
 	return p.start << 22 | (uint64_t)p.pid;
 }
 
+/* ---- shares ---- */
+
+/* Under the lock. */
+static void count_pidfd(struct caller_watch *w, uid_t who, int n)
+{
+	size_t now = (uintptr_t)map64_get(w->shares, who) + (size_t)n; /* a number */
+	if (now == 0)
+		map64_remove(w->shares, who);
+	else
+		map64_put(w->shares, who, (void *)(uintptr_t)now); /* without memory he has one more */
+}
+
+static bool take_share(struct caller_watch *w, uid_t who)
+{
+	SCOPED_LOCK(&w->lock);
+	if (who != CALLER_NO_SHARE && (uintptr_t)map64_get(w->shares, who) >= w->share)
+		return false;
+	count_pidfd(w, who, 1);
+	return true;
+}
+
+static void give_share(struct caller_watch *w, uid_t who)
+{
+	SCOPED_LOCK(&w->lock);
+	if (map64_get(w->shares, who))
+		count_pidfd(w, who, -1);
+}
+
 static void watched_free(struct caller_watch *w, struct watched *e)
 {
 	keep_drop(w->keep, KEEP_PROCESSES, e->kept);
-	close(e->pidfd);
+	if (e->pidfd >= 0) {
+		close(e->pidfd);
+		give_share(w, e->who);
+	}
 	free(e);
 }
 
@@ -110,7 +158,9 @@ static void finish(struct caller_watch *w, struct watched *e, int status)
 	pthread_mutex_lock(&w->lock);
 	map64_remove(w->known, key_of(p));
 	pthread_mutex_unlock(&w->lock);
-	if (status < 0)
+	if (status < 0 && e->pidfd < 0)
+		log_info(w->log, "process %d has ended; its exit status is not known, since user %u has more processes in drafts than descriptors for them", (int)p.pid, (unsigned)e->who);
+	else if (status < 0)
 		log_info(w->log, "process %d has ended; the kernel does not tell its exit status", (int)p.pid);
 	w->fn(p, status, w->arg);
 	watched_free(w, e); /* after it was told: a death in between, and the next process hears of it again */
@@ -159,10 +209,77 @@ static void ask_again(struct caller_watch *w)
 	}
 }
 
+static int open_pidfd(struct caller_process p, int *ret_fd);
+static void keep_pidfd(struct caller_watch *w, struct watched *e);
+static int add_to_epoll(struct caller_watch *w, struct watched *e);
+
+/* A descriptor for e. -EMFILE: it stays unseen; -ESRCH: it has ended. */
+static int see(struct caller_watch *w, struct watched *e)
+{
+	if (!take_share(w, e->who))
+		return proc_is_gone(e->process.pid, e->process.start) ? -ESRCH : -EMFILE;
+	int r = open_pidfd(e->process, &e->pidfd);
+	if (r == 0) {
+		keep_pidfd(w, e);
+		return 0;
+	}
+	give_share(w, e->who);
+	return r == -ESRCH || proc_is_gone(e->process.pid, e->process.start) ? -ESRCH : -EMFILE;
+}
+
+static void unsee(struct caller_watch *w, struct watched *e)
+{
+	keep_drop(w->keep, KEEP_PROCESSES, e->kept);
+	e->kept = NULL;
+	close(take_fd(&e->pidfd));
+	give_share(w, e->who);
+}
+
+static void put_unseen(struct caller_watch *w, struct watched *e)
+{
+	e->next = w->unseen;
+	w->unseen = e;
+	w->n_unseen++;
+	atomic_store(&w->looks, true);
+}
+
+/* Goes through the unseen, if it is time. Who comes meanwhile is new in the list. */
+static void look(struct caller_watch *w)
+{
+	int64_t now = time_monotonic_ns();
+	struct watched *all, *e;
+	if (!atomic_load(&w->looks) || now < w->look_ns)
+		return;
+	pthread_mutex_lock(&w->lock);
+	size_t n = w->before ? 0 : w->n_unseen;
+	all = w->before ? NULL : w->unseen; /* one that has ended is told to all who ask for it: when they have asked */
+	if (!w->before) {
+		w->unseen = NULL;
+		w->n_unseen = 0;
+		atomic_store(&w->looks, false);
+	}
+	pthread_mutex_unlock(&w->lock);
+	while ((e = all)) {
+		all = e->next;
+		int r = see(w, e);
+		if (r == -ESRCH) {
+			finish(w, e, status_of(e));
+			continue;
+		}
+		if (r == 0 && add_to_epoll(w, e) == 0)
+			continue;
+		if (r == 0)
+			unsee(w, e);
+		SCOPED_LOCK(&w->lock);
+		put_unseen(w, e);
+	}
+	w->look_ns = time_monotonic_ns() + LOOK_NS + (int64_t)n * LOOK_NS_EACH;
+}
+
 /* Milliseconds until somebody must be asked again, for epoll_wait. */
 static int timeout_of(const struct caller_watch *w)
 {
-	int64_t first = INT64_MAX;
+	int64_t first = atomic_load(&w->looks) ? w->look_ns : INT64_MAX;
 	for (const struct watched *e = w->ended; e; e = e->next)
 		if (e->ask_again_ns < first)
 			first = e->ask_again_ns;
@@ -183,11 +300,16 @@ static void *watch_main(void *arg)
 			return NULL;
 		}
 		for (int i = 0; i < n; i++) {
-			if (!events[i].data.ptr)
-				return NULL;
-			on_readable(w, events[i].data.ptr);
+			eventfd_t woken;
+			if (events[i].data.ptr)
+				on_readable(w, events[i].data.ptr);
+			else
+				eventfd_read(w->wake, &woken);
 		}
+		if (atomic_load(&w->stopping))
+			return NULL;
 		ask_again(w);
+		look(w);
 	}
 }
 
@@ -204,21 +326,29 @@ static int start_thread(struct caller_watch *w)
 	return -r;
 }
 
+static size_t share_of_one(void)
+{
+	struct rlimit l = {.rlim_cur = 1024};
+	getrlimit(RLIMIT_NOFILE, &l);
+	return (size_t)l.rlim_cur / SHARE;
+}
+
 int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct caller_watch **ret)
 {
 	struct caller_watch *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;
-	*w = (struct caller_watch){.fn = fn, .arg = arg, .log = log, .epoll = -1, .stop = -1};
+	*w = (struct caller_watch){.fn = fn, .arg = arg, .log = log, .epoll = -1, .wake = -1, .share = share_of_one()};
 	pthread_mutex_init(&w->lock, NULL);
 	int r = -ENOMEM;
 	w->known = map64_new();
-	if (!w->known)
+	w->shares = map64_new();
+	if (!w->known || !w->shares)
 		goto undo;
 	w->epoll = epoll_create1(EPOLL_CLOEXEC);
-	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	struct epoll_event stop = {.events = EPOLLIN, .data.ptr = NULL};
-	if (w->epoll < 0 || w->stop < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->stop, &stop) < 0) {
+	w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct epoll_event wake = {.events = EPOLLIN, .data.ptr = NULL};
+	if (w->epoll < 0 || w->wake < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) < 0) {
 		r = -errno;
 		goto undo;
 	}
@@ -228,11 +358,12 @@ int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct cal
 	*ret = w;
 	return 0;
 undo:
-	if (w->stop >= 0)
-		close(w->stop);
+	if (w->wake >= 0)
+		close(w->wake);
 	if (w->epoll >= 0)
 		close(w->epoll);
 	map64_free(w->known);
+	map64_free(w->shares);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
 	return r;
@@ -250,7 +381,7 @@ static int open_pidfd(struct caller_process p, int *ret_fd)
 	auto_close int fd = (int)syscall(SYS_pidfd_open, p.pid, 0);
 	if (fd < 0) /* EINVAL, ENOENT: the number is a thread's by now */
 		return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
-	if (!caller_alive(p))
+	if (proc_is_gone(p.pid, p.start))
 		return -ESRCH;
 	*ret_fd = take_fd(&fd);
 	return 0;
@@ -265,7 +396,7 @@ static int add_to_epoll(struct caller_watch *w, struct watched *e)
 static bool begin_waiting(uint64_t key, void *value, void *arg)
 {
 	struct watched *e = value;
-	if (e->waits && add_to_epoll(arg, e) == 0)
+	if (e->waits && e->pidfd >= 0 && add_to_epoll(arg, e) == 0)
 		e->waits = false;
 	return true;
 }
@@ -279,6 +410,10 @@ static int enlist(struct caller_watch *w, struct watched *e)
 	int r = map64_put(w->known, key_of(e->process), e);
 	if (r < 0)
 		return r;
+	if (e->pidfd < 0) {
+		put_unseen(w, e);
+		return 0;
+	}
 	e->waits = w->before != NULL; /* one that has ended is told to all who ask for it, not to the first alone */
 	if (e->waits || add_to_epoll(w, e) == 0)
 		return 0;
@@ -327,6 +462,7 @@ void caller_watch_kept_done(struct caller_watch *w)
 	map64_free(w->before);
 	w->before = NULL;
 	map64_each(w->known, begin_waiting, w);
+	eventfd_write(w->wake, 1);
 }
 
 /* The pidfd that the process before this one held. False: none. */
@@ -334,9 +470,11 @@ static bool take_kept(struct caller_watch *w, struct watched *e)
 {
 	SCOPED_LOCK(&w->lock);
 	e->kept = w->before ? map64_remove(w->before, key_of(e->process)) : NULL;
-	if (e->kept)
-		e->pidfd = keep_held(&e->kept->slot, 0);
-	return e->kept != NULL;
+	if (!e->kept)
+		return false;
+	e->pidfd = keep_held(&e->kept->slot, 0);
+	count_pidfd(w, e->who, 1);
+	return true;
 }
 
 static void keep_pidfd(struct caller_watch *w, struct watched *e)
@@ -350,7 +488,7 @@ static void keep_pidfd(struct caller_watch *w, struct watched *e)
 	keep_publish(e->kept);
 }
 
-int caller_watch_add(struct caller_watch *w, struct caller_process p)
+int caller_watch_add(struct caller_watch *w, struct caller_process p, uid_t who)
 {
 	if (p.pid <= 0)
 		return -ESRCH;
@@ -359,17 +497,18 @@ int caller_watch_add(struct caller_watch *w, struct caller_process p)
 	struct watched *e = calloc(1, sizeof *e);
 	if (!e)
 		return -ENOMEM;
-	e->process = p;
-	int r = take_kept(w, e) ? 0 : open_pidfd(p, &e->pidfd);
-	if (r < 0) {
+	*e = (struct watched){.process = p, .who = who, .pidfd = -1};
+	int r = take_kept(w, e) ? 0 : see(w, e);
+	if (r == -ESRCH) {
 		free(e);
 		return r;
 	}
-	if (!e->kept)
-		keep_pidfd(w, e);
+	bool unseen = e->pidfd < 0;
 	r = enlist(w, e);
 	if (r < 0)
 		watched_free(w, e);
+	else if (unseen)
+		eventfd_write(w->wake, 1);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -389,12 +528,14 @@ void caller_watch_free(struct caller_watch *w)
 {
 	if (!w)
 		return;
-	eventfd_write(w->stop, 1);
+	atomic_store(&w->stopping, true);
+	eventfd_write(w->wake, 1);
 	pthread_join(w->thread, NULL);
 	caller_watch_kept_done(w);
 	map64_each(w->known, free_known, w);
 	map64_free(w->known);
-	close(w->stop);
+	map64_free(w->shares);
+	close(w->wake);
 	close(w->epoll);
 	pthread_mutex_destroy(&w->lock);
 	free(w);

@@ -6,8 +6,12 @@
 
 /* ---- the holder ---- */
 
-/* False: it has ended. One that cannot be watched, for want of descriptors say, counts as alive for ever: its draft waits for a person. */
-static bool watch(struct live_table *t, struct caller_process p) { return t->watch && caller_watch_add(t->watch, p) != -ESRCH; }
+/* False: it has ended. One that cannot be watched, for want of memory say, counts as alive for ever: its draft waits for a person. uid: whose share of descriptors it takes. */
+static bool watch(struct live_table *t, struct caller_process p, uid_t uid)
+{
+	uid_t who = uid == 0 || uid == t->r->owner ? CALLER_NO_SHARE : uid;
+	return t->watch && caller_watch_add(t->watch, p, who) != -ESRCH;
+}
 
 /* The run ended with chain[i]. */
 static void run_ended_with(struct live *l, unsigned i, int status)
@@ -23,7 +27,7 @@ static void run_ended_with(struct live *l, unsigned i, int status)
 static void hold_from(struct live_table *t, struct live *l, unsigned from)
 {
 	unsigned i = from;
-	for (; i < l->n_chain && !watch(t, l->chain[i]); i++) {
+	for (; i < l->n_chain && !watch(t, l->chain[i], l->uid); i++) {
 		bool seen = l->chain_ended & (1ULL << i), wrote = l->wrote_under & (1ULL << i);
 		int status = seen ? l->chain_status[i] : wrote ? -1 : 0;
 		if (wrote || status > 0) {
@@ -136,9 +140,9 @@ void live_process_ended(struct caller_process p, int status, void *arg)
 void live_follow_again(struct live_table *t, struct live *l)
 {
 	for (unsigned i = 0; i < l->n_parts; i++)
-		if (l->parts[i].alive && !watch(t, l->parts[i].process))
+		if (l->parts[i].alive && !watch(t, l->parts[i].process, l->parts[i].uid))
 			participant_ended(l, &l->parts[i], -1);
-	if (!l->holder_gone && l->holder < l->n_chain && !watch(t, l->chain[l->holder]))
+	if (!l->holder_gone && l->holder < l->n_chain && !watch(t, l->chain[l->holder], l->uid))
 		holder_ended(t, l, -1);
 	if (live_run_over(l) && !l->ended_ns)
 		l->ended_ns = time_now_ns();
@@ -198,7 +202,7 @@ static void mark_written(struct live_table *t, struct live *l, const struct call
 			continue;
 		l->wrote_under |= 1ULL << i;
 		if (nearest)
-			watch(t, l->chain[i]);
+			watch(t, l->chain[i], l->uid);
 		nearest = false;
 	}
 }
@@ -255,9 +259,9 @@ static int add_participant(struct live_table *t, struct live *l, const struct ca
 	int rc = make_room(l);
 	if (rc < 0)
 		return rc;
-	if (!watch(t, c->self))
+	if (!watch(t, c->self, c->uid))
 		return -ESRCH;
-	struct participant p = {.process = c->self, .cover = find_cover(l, c), .alive = true};
+	struct participant p = {.process = c->self, .cover = find_cover(l, c), .alive = true, .uid = c->uid};
 	p.of_run = p.cover.pid || same_run_id(l, c) || kin(l, c, &distance) < l->n_chain;
 	if (p.of_run && (!p.cover.pid || l->recalled)) {
 		l->status = 0; /* a failure before it, or what nobody knows, stands no more */

@@ -17,6 +17,7 @@ struct participant {
 	struct caller_process cover; /* tracked ancestor when it joined: while that lives, the exit status is that one's business */
 	bool alive;
 	bool of_run; /* else only its presence counts, not how it ends */
+	uid_t uid;   /* in what was padding: records of older programs have 0 */
 };
 
 struct live {

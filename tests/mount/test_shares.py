@@ -114,6 +114,59 @@ def test_files_that_one_user_has_open_leave_descriptors_for_others(house, store,
     wait_until(opens_again, what="what was closed counts no more")
 
 
+MANY_WRITERS = """
+import signal
+pids, refused = [], 0
+for n in range(600):
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(os.open(draft + "/p%d" % n, os.O_WRONLY | os.O_CREAT))
+            os.write(w, b"k")
+        except OSError:
+            os.write(w, b"r")
+        signal.pause()
+    os.close(w)
+    refused += os.read(r, 1) != b"k"
+    os.close(r)
+    pids.append(pid)
+"""
+
+
+def test_processes_of_one_user_that_write_leave_descriptors_for_others(house, store):
+    """The drive watches each of them, to know when the run has ended."""
+    drive = house.mount(store, descriptors=512)
+    for who in (BEN, CARL):
+        model_of(drive, who)
+    draft = minted(drive.at / f"product/{CARL}_all/mlstm", CARL)
+    carl = house.worker(uid=CARL)
+
+    def watched():
+        fds = f"/proc/{drive.worker()}/fd"
+        return sum("pidfd" in os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds))
+
+    def works():
+        v = minted(drive.at / f"product/{BEN}_all/mlstm", BEN)
+        open_files = [open(v / f"{n}.bin", "wb") for n in range(10)]
+        os.listdir(v)
+        for f in open_files:
+            f.close()
+        apart(commit, v, uid=BEN)
+        assert state(v) == "committed"
+
+    carl.do(MANY_WRITERS, draft=draft)
+    assert carl.do("refused") == 0
+    assert watched() < 512 / 8 + 10
+    works()
+    drive.wait_worker(drive.kill_worker())
+    works()
+    assert watched() < 512 / 8 + 10
+    carl.do("for pid in pids: os.kill(pid, signal.SIGKILL)\nfor pid in pids: os.waitpid(pid, 0)")
+    carl.kill()
+    wait_until(lambda: watched() < 10, what="that the end of all is known")
+
+
 def test_removed_files_that_one_user_holds_without_having_them_open_leave_descriptors_for_others(house, store):
     drive = house.mount(store, descriptors=512)
     draft = minted(model_of(drive, CARL), CARL)

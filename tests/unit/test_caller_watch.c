@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 
 #include "../../src/caller/proc.h"
@@ -28,8 +29,8 @@ static void on_end(struct caller_process p, int status, void *arg)
 	struct ends *e = arg;
 	pthread_mutex_lock(&e->lock);
 	if (e->watch && e->n == 0) {
-		e->next_result = caller_watch_add(e->watch, e->next);
-		e->again_result = caller_watch_add(e->watch, p);
+		e->next_result = caller_watch_add(e->watch, e->next, CALLER_NO_SHARE);
+		e->again_result = caller_watch_add(e->watch, p, CALLER_NO_SHARE);
 	}
 	if (e->n < MAX_ENDS) {
 		e->process[e->n] = p;
@@ -74,7 +75,7 @@ static void test_end_is_told_with_the_exit_status(void **state)
 		struct caller_watch *w = new_watch(&ends);
 		struct child child = child_exiting(rows[i].code);
 		struct caller_process p = process_of(child.pid);
-		assert_int_equal(caller_watch_add(w, p), 0);
+		assert_int_equal(caller_watch_add(w, p, CALLER_NO_SHARE), 0);
 		assert_int_equal(caller_watch_count(w), 1);
 		if (rows[i].signal)
 			kill(child.pid, rows[i].signal);
@@ -96,7 +97,7 @@ static void test_end_of_a_zombie_that_nobody_reaps_is_told_with_its_status(void 
 	struct ends ends = ENDS_INIT;
 	struct caller_watch *w = new_watch(&ends);
 	struct child child = child_exiting(3);
-	assert_int_equal(caller_watch_add(w, process_of(child.pid)), 0);
+	assert_int_equal(caller_watch_add(w, process_of(child.pid), CALLER_NO_SHARE), 0);
 	child_go(&child);
 	WAIT_FOR(ends_count(&ends) == 1);
 	assert_true(WIFEXITED(ends.status[0]));
@@ -137,8 +138,8 @@ static void test_end_comes_with_the_last_thread_and_the_status_of_the_group(void
 		pthread_exit(NULL);
 	}
 	struct caller_watch *w = new_watch(&ends); /* after the fork: only a child of one thread may make threads */
-	assert_int_equal(caller_watch_add(w, process_of(child.pid)), 0);
-	assert_int_equal(caller_watch_add(w, process_of(other.pid)), 0);
+	assert_int_equal(caller_watch_add(w, process_of(child.pid), CALLER_NO_SHARE), 0);
+	assert_int_equal(caller_watch_add(w, process_of(other.pid), CALLER_NO_SHARE), 0);
 	child_go(&other);
 	WAIT_FOR(ends_count(&ends) == 1);
 	assert_int_equal(ends.process[0].pid, other.pid);
@@ -169,7 +170,7 @@ static void test_process_that_is_no_child_is_watched_too(void **state)
 	pid_t leaf;
 	assert_int_equal(read(told[0], &leaf, sizeof leaf), sizeof leaf);
 	struct caller_watch *w = new_watch(&ends);
-	assert_int_equal(caller_watch_add(w, process_of(leaf)), 0);
+	assert_int_equal(caller_watch_add(w, process_of(leaf), CALLER_NO_SHARE), 0);
 	child_go(&middle);
 	WAIT_FOR(ends_count(&ends) == 1);
 	if (kernel_keeps_status())
@@ -187,7 +188,7 @@ static void test_process_watched_twice_ends_once(void **state)
 	struct child child = child_exiting(0);
 	struct caller_process p = process_of(child.pid);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(caller_watch_add(w, p), 0);
+		assert_int_equal(caller_watch_add(w, p, CALLER_NO_SHARE), 0);
 	assert_int_equal(caller_watch_count(w), 1);
 	child_go(&child);
 	child_reap(&child);
@@ -202,14 +203,14 @@ static void test_process_that_has_ended_cannot_be_watched(void **state)
 	struct caller_watch *w = new_watch(&ends);
 	struct child child = child_exiting(0);
 	struct caller_process p = process_of(child.pid);
-	assert_int_equal(caller_watch_add(w, (struct caller_process){p.pid, p.start + 1}), -ESRCH);
-	assert_int_equal(caller_watch_add(w, (struct caller_process){0, 0}), -ESRCH);
-	assert_int_equal(caller_watch_add(w, (struct caller_process){-1, 0}), -ESRCH);
+	assert_int_equal(caller_watch_add(w, (struct caller_process){p.pid, p.start + 1}, CALLER_NO_SHARE), -ESRCH);
+	assert_int_equal(caller_watch_add(w, (struct caller_process){0, 0}, CALLER_NO_SHARE), -ESRCH);
+	assert_int_equal(caller_watch_add(w, (struct caller_process){-1, 0}, CALLER_NO_SHARE), -ESRCH);
 	child_go(&child);
 	child_wait_zombie(&child);
-	assert_int_equal(caller_watch_add(w, p), -ESRCH);
+	assert_int_equal(caller_watch_add(w, p, CALLER_NO_SHARE), -ESRCH);
 	child_reap(&child);
-	assert_int_equal(caller_watch_add(w, p), -ESRCH);
+	assert_int_equal(caller_watch_add(w, p, CALLER_NO_SHARE), -ESRCH);
 	assert_int_equal(caller_watch_count(w), 0);
 	caller_watch_free(w);
 	assert_int_equal(ends.n, 0);
@@ -222,7 +223,7 @@ static void test_watch_may_be_added_to_while_an_end_is_told(void **state)
 	struct child first = child_exiting(1), second = child_exiting(2);
 	ends.next = process_of(second.pid);
 	ends.watch = w;
-	assert_int_equal(caller_watch_add(w, process_of(first.pid)), 0);
+	assert_int_equal(caller_watch_add(w, process_of(first.pid), CALLER_NO_SHARE), 0);
 	child_go(&first);
 	WAIT_FOR(ends_count(&ends) == 1);
 	assert_int_equal(ends.next_result, 0);
@@ -244,7 +245,7 @@ static void test_hundred_processes_end_at_once_and_each_is_told(void **state)
 	int status[N];
 	for (int i = 0; i < N; i++) {
 		child[i] = child_exiting(i);
-		assert_int_equal(caller_watch_add(w, process_of(child[i].pid)), 0);
+		assert_int_equal(caller_watch_add(w, process_of(child[i].pid), CALLER_NO_SHARE), 0);
 	}
 	assert_int_equal(caller_watch_count(w), N);
 	for (int i = 0; i < N; i++)
@@ -263,6 +264,62 @@ static void test_hundred_processes_end_at_once_and_each_is_told(void **state)
 	caller_watch_free(w);
 }
 
+static unsigned count_pidfds(void)
+{
+	char path[64], target[64];
+	unsigned n = 0;
+	for (int fd = 0; fd < 1024; fd++) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+		ssize_t len = readlink(path, target, sizeof target - 1);
+		target[len > 0 ? len : 0] = '\0';
+		n += strstr(target, "pidfd") != NULL;
+	}
+	return n;
+}
+
+static void test_processes_of_one_user_take_a_part_of_the_descriptors_and_each_end_is_told(void **state)
+{
+	enum { N = 40, LIMIT = 128, SHARE = LIMIT / 8, WHO = 4002, OTHER = 4003 };
+	struct ends ends = ENDS_INIT;
+	struct rlimit old, low;
+	struct child child[N], other = child_exiting(4);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = LIMIT;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	struct caller_watch *w = new_watch(&ends);
+	for (int i = 0; i < N; i++) {
+		child[i] = child_exiting(3);
+		assert_int_equal(caller_watch_add(w, process_of(child[i].pid), WHO), 0);
+		assert_true(count_pidfds() <= SHARE);
+	}
+	assert_int_equal(caller_watch_count(w), N);
+	assert_int_equal(caller_watch_add(w, process_of(other.pid), OTHER), 0);
+	assert_int_equal(count_pidfds(), SHARE + 1);
+	child_go(&other);
+	child_reap(&other);
+	WAIT_FOR(ends_count(&ends) == 1);
+	for (int i = 0; i < SHARE; i++) { /* those who were seen make room for others */
+		child_go(&child[i]);
+		child_reap(&child[i]);
+	}
+	WAIT_FOR(ends_count(&ends) == 1 + SHARE && count_pidfds() == SHARE);
+	for (int i = SHARE; i < N; i++) {
+		child_go(&child[i]);
+		child_reap(&child[i]);
+	}
+	WAIT_FOR(ends_count(&ends) == 1 + N);
+	unsigned known = 0;
+	for (int i = 0; i < 1 + N; i++)
+		known += ends.status[i] == 3 << 8;
+	if (kernel_keeps_status())
+		assert_true(known >= 2 * SHARE);
+	assert_int_equal(caller_watch_count(w), 0);
+	assert_int_equal(count_pidfds(), 0);
+	caller_watch_free(w);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
 struct adder {
 	struct caller_watch *watch;
 	struct caller_process *process;
@@ -278,7 +335,7 @@ static void *add_all(void *arg)
 		atomic_fetch_add(&a->arrived, 1);
 		while (atomic_load(&a->arrived) < (i + 1) * a->threads)
 			;
-		caller_watch_add(a->watch, a->process[i]);
+		caller_watch_add(a->watch, a->process[i], CALLER_NO_SHARE);
 	}
 	return NULL;
 }
@@ -315,7 +372,7 @@ static void test_nothing_is_told_after_the_watch_is_freed(void **state)
 	struct ends ends = ENDS_INIT;
 	struct caller_watch *w = new_watch(&ends);
 	struct child child = child_exiting(0);
-	assert_int_equal(caller_watch_add(w, process_of(child.pid)), 0);
+	assert_int_equal(caller_watch_add(w, process_of(child.pid), CALLER_NO_SHARE), 0);
 	caller_watch_free(w);
 	child_go(&child);
 	child_reap(&child);
@@ -335,7 +392,7 @@ static void watch_as_stranger(struct ends *ends, const struct child *child, unsi
 		_exit(3);
 	for (unsigned i = 0; i < n; i++) {
 		struct caller_process p;
-		if (caller_process_of(child[i].pid, &p) < 0 || caller_watch_add(w, p) < 0)
+		if (caller_process_of(child[i].pid, &p) < 0 || caller_watch_add(w, p, CALLER_NO_SHARE) < 0)
 			_exit(4);
 	}
 	(void)!write(ready, "r", 1);
@@ -415,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_process_that_has_ended_cannot_be_watched),
 		cmocka_unit_test(test_watch_may_be_added_to_while_an_end_is_told),
 		cmocka_unit_test(test_hundred_processes_end_at_once_and_each_is_told),
+		cmocka_unit_test(test_processes_of_one_user_take_a_part_of_the_descriptors_and_each_end_is_told),
 		cmocka_unit_test(test_threads_that_add_the_same_processes_are_told_once),
 		cmocka_unit_test(test_nothing_is_told_after_the_watch_is_freed),
 		cmocka_unit_test(test_status_that_may_not_be_seen_is_told_once_the_process_is_reaped),
