@@ -166,12 +166,12 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 			code = cmd_usage(self, "'%s' is too much", word);
 		else
 			a.v[a.n++] = word;
+		if (code != CMD_GO_ON)
+			return code;
 		if (p.help) {
 			cmd_print_help(self);
 			return cmd_done(self);
 		}
-		if (code != CMD_GO_ON)
-			return code;
 	}
 	if (a.n < min_args)
 		return cmd_usage(self, "%s", a.n == 0 ? "an argument is missing" : "another argument is missing");

@@ -1,8 +1,11 @@
 /* mintfs: finds the command and runs it. As mount.mintfs it is the mount command. */
 #include "cmd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct command *const commands[] = {
 	&cmd_init,
@@ -48,8 +51,21 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
+/* Who starts a program may have closed its standard input, output or error. The first files that it opens would get their numbers: what it prints would go into the store's lock
+ * file, and the daemon, which puts /dev/null there, would lose what its processes share. What takes their place can be used in the wrong direction only: output to nowhere stays an
+ * error. */
+static bool hold_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	if (!hold_standard())
+		return EXIT_REFUSED; /* there is nowhere to say why */
 	const char *slash = strrchr(argc > 0 ? argv[0] : "mintfs", '/');
 	const char *base = slash ? slash + 1 : argc > 0 ? argv[0] : "mintfs";
 	if (!strcmp(base, "mount.mintfs") || !strcmp(base, "mount.fuse.mintfs"))

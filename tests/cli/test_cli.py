@@ -99,6 +99,7 @@ def test_without_a_command_the_list_is_shown_and_the_code_says_usage():
     (["list", "-x"], ["-x"]),
     (["commit", "a", "-m"], ["needs a value"]),
     (["list", "--json=yes"], ["no value"]),
+    (["list", "--help=yes"], ["no value"]),
     (["list", "--color", "blue"], ["blue"]),
     (["log", "m", "-n", "0"], ["0"]),
     (["log", "m", "-n", "many"], ["many"]),
@@ -120,6 +121,30 @@ def test_a_full_disk_under_the_output_is_not_taken_for_success():
     with open("/dev/full", "w") as full:
         done = subprocess.run([BIN, "help"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "No space left" in done.stderr
+
+
+def without(numbers, *args):
+    """Runs mintfs with these of its standard descriptors closed."""
+    closing = " ".join(f"{fd}>&-" for fd in numbers)
+    return subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", BIN, *map(str, args)], capture_output=True, text=True, timeout=60).returncode
+
+
+@pytest.mark.parametrize("numbers", [(1,), (0, 1), (1, 2), (0, 1, 2)])
+def test_what_is_printed_to_a_closed_output_is_an_error_and_goes_into_no_file_of_the_store(store, numbers):
+    assert without(numbers, "list", "--store", store) == 1
+    assert without(numbers, "import", "/nosuch", "--store", store) in (1, 3)
+    assert without(numbers, "alias", "product/P1_all/kan", "a", "v1", "--store", store) in (1, 3)
+    assert (store / "lock").read_bytes() == b""
+    assert call("fsck", store).code == 0
+
+
+def test_a_drive_that_was_mounted_without_standard_descriptors_is_handed_over_and_ends_like_any_other(store, place):
+    (place / "mnt").mkdir()
+    if not can_mount():
+        pytest.skip("no /dev/fuse for this user")
+    assert without((0, 1, 2), "mount", store, place / "mnt") == 0
+    upgraded, ended = call("upgrade", place / "mnt"), call("umount", place / "mnt")
+    assert upgraded.code == 0 and ended.code == 0, upgraded.err + ended.err
 
 
 # ---- init ----
