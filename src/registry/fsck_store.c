@@ -87,11 +87,15 @@ static int look_at_tree(struct fsck *k, const char *path, int64_t id, bool alone
 static int look_at_name(struct fsck *k, const char *name)
 {
 	char path[NAME_MAX + 16], digits[24];
+	struct stat st;
 	uint64_t id;
 	size_t n = strspn(name, "0123456789");
 	snprintf(path, sizeof path, "drafts/%s", name);
+	int rc = sys_fstatat(k->r->dirfd, path, &st, AT_SYMLINK_NOFOLLOW);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc; /* trees are cleared away without the lock */
 	bool whole = name[n] == '\0', metadata = !strcmp(name + n, ".metadata.json");
-	if (n == 0 || n >= sizeof digits || name[0] == '0' || !(whole || metadata) || whole != is_directory(k, path))
+	if (n == 0 || n >= sizeof digits || name[0] == '0' || !(whole || metadata) || whole != S_ISDIR(st.st_mode))
 		return note(k, FOUND_STRAY, path, 0, NULL, "belongs to nothing") ? 0 : -ENOMEM;
 	memcpy(digits, name, n);
 	digits[n] = '\0';

@@ -274,6 +274,34 @@ static void test_the_end_of_a_draft_on_a_full_disk_keeps_its_metadata_free_tree(
 	commit_ok(x, v.id);
 }
 
+/* ---- fsck ---- */
+
+static void no_stray(const struct registry_finding *x, void *arg)
+{
+	if (!strcmp(x->kind, "stray") && x->name && !strncmp(x->name, "drafts/", 7))
+		fail_msg("%s", x->text);
+}
+
+/* Each look at a name in turn finds it gone. */
+static void test_a_tree_that_is_cleared_away_under_the_eyes_of_fsck_is_no_stray(void **state)
+{
+	struct fixture *x = *state;
+	int64_t version = committed(x, make_path(x, "product/P001_all/mlstm"), NULL);
+	char path[160];
+	registry_settle(x->r);
+	snprintf(path, sizeof path, "%s/drafts/%lld", x->store, (long long)version); /* as a commit leaves it for a moment */
+	assert_int_equal(mkdir(path, 0700), 0);
+	for (int nth = 1;; nth++) {
+		struct registry_fsck_result sum;
+		sys_fault_arm("fstatat", nth, ENOENT, false);
+		assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.finding = no_stray}, &sum, NULL), 0);
+		bool over = sys_fault_hits() < nth;
+		sys_fault_arm(NULL, 0, 0, false);
+		if (over)
+			break;
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -286,6 +314,7 @@ int main(void)
 		T(test_a_commit_whose_blobs_vanish_again_and_again_is_refused_and_loses_nothing),
 		T(test_a_discard_that_fails_leaves_the_draft_whole),
 		T(test_the_end_of_a_draft_on_a_full_disk_keeps_its_metadata_free_tree),
+		T(test_a_tree_that_is_cleared_away_under_the_eyes_of_fsck_is_no_stray),
 	};
 	return cmocka_run_group_tests_name("registry, failing calls", tests, NULL, NULL);
 }
