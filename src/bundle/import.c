@@ -18,6 +18,8 @@
 
 #define SUM_MAX 4096
 
+#define READINGS 5 /* of a bundle whose contents are swept away meanwhile */
+
 struct taking {
 	struct registry_import *im;
 	struct tar_reader *tar;
@@ -262,17 +264,15 @@ static int import_with(struct taking *k, const struct bundle_import *how, struct
 	return rc;
 }
 
-int bundle_import(struct registry *r, const struct registry_actor *who, const struct bundle_import *how, int fd, struct registry_import_totals *ret, struct fault *f)
+static int import_once(struct registry *r, const struct registry_actor *who, const struct bundle_import *how, int fd, struct registry_import_totals *totals, struct fault *f)
 {
 	__attribute__((cleanup(spool_release))) struct spool manifest = SPOOL_INIT;
-	struct registry_import_totals totals = {0};
-	struct fault own = FAULT_INIT;
 	struct stat st;
 	struct taking *k = calloc(1, sizeof *k);
 	if (!k)
 		return fault_set(f, ENOMEM, "not enough memory");
 	k->watcher = how->watcher;
-	k->f = f ? f : &own;
+	k->f = f;
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		k->total = (uint64_t)st.st_size;
 	k->piece = malloc(BUNDLE_PIECE);
@@ -286,13 +286,34 @@ int bundle_import(struct registry *r, const struct registry_actor *who, const st
 	if (rc == 0)
 		rc = tar_reader_new(read_source, &fd, &k->tar);
 	if (rc == 0)
-		rc = import_with(k, how, &manifest, &totals);
+		rc = import_with(k, how, &manifest, totals);
 	registry_import_end(k->im);
 	tar_reader_free(k->tar);
 	blob_hasher_free(k->hasher);
 	contents_free(k->contents);
 	free(k->piece);
 	free(k);
+	return rc;
+}
+
+/* Contents that the store had were swept meanwhile: now it has them no more, so that they are taken from the bundle. */
+static bool can_begin_again(int rc, int fd, off_t start, struct fault *f)
+{
+	if (rc != -EAGAIN || start < 0 || lseek(fd, start, SEEK_SET) < 0)
+		return false;
+	*f = (struct fault)FAULT_INIT;
+	return true;
+}
+
+int bundle_import(struct registry *r, const struct registry_actor *who, const struct bundle_import *how, int fd, struct registry_import_totals *ret, struct fault *f)
+{
+	struct registry_import_totals totals = {0};
+	struct fault own = FAULT_INIT;
+	off_t start = lseek(fd, 0, SEEK_CUR); /* of a pipe there is none */
+	int rc = -EAGAIN;
+	f = f ? f : &own;
+	for (int i = 0; i == 0 || (i < READINGS && can_begin_again(rc, fd, start, f)); i++)
+		rc = import_once(r, who, how, fd, &totals, f);
 	if (rc < 0)
 		return fault_default(f, -rc, "the bundle cannot be taken in: %s", strerror(-rc));
 	*ret = totals;

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define ALIASES_MAX 10000 /* of one model */
-#define RECORD_TRIES 3
+#define RECORD_TRIES 10 /* each failure is a sweep between two steps that lie close together */
 #define ROOM_ASKED_FROM (UINT64_C(16) << 20) /* for smaller files the disk itself says when it is full */
 
 struct registry_import {
@@ -268,7 +268,7 @@ static int inspect_file(struct reading *d, size_t i)
 		return 0;
 	auto_close int fd = blob_open(d->im->r->blobs, &e->blob);
 	if (fd < 0)
-		return fd == -ENOENT ? refuse(d->f, VERDICT_DAMAGED, "%s: the content of %s did not come with it", d->label, d->tree.paths[i]) : fd;
+		return fd == -ENOENT ? -EAGAIN : fd; /* swept since it was put */
 	int rc;
 	if (is_metadata) {
 		struct metadata md;
@@ -561,13 +561,16 @@ static void tell(const struct record_job *j, registry_imported_fn *fn, void *arg
 int registry_import_record(struct registry_import *im, struct manifest_reader *m, bool renumber, registry_imported_fn *fn, void *arg, struct fault *f)
 {
 	struct record_job j = {.d = {.im = im, .m = m, .step = STEP_RECORD, .renumber = renumber, .tree = {.dir = -1}}};
+	bool inspected = false;
 	j.d.f = &j.fault;
 	int rc = intake_flush(im->in, f);
 	sys_crash_point("import.blobs-put");
-	if (rc == 0)
-		rc = inspect(im, m, renumber, f);
 	for (int i = 0; rc == 0 && i < RECORD_TRIES; i++) {
-		rc = catalog_write(im->r->catalog, true, record_write, &j);
+		if (!inspected)
+			rc = inspect(im, m, renumber, f);
+		inspected = rc == 0;
+		if (rc == 0)
+			rc = catalog_write(im->r->catalog, true, record_write, &j);
 		if (rc != -EAGAIN || i == RECORD_TRIES - 1)
 			break;
 		rc = intake_put_again(im->in, f);

@@ -244,6 +244,89 @@ static void test_a_failing_system_call_leaves_nothing_and_the_next_try_works(voi
 	close(fd);
 }
 
+/* ---- sweeps meanwhile ---- */
+
+static int take_anew(struct fixture *x, int fd, struct bundle_watcher watcher, struct fault *f)
+{
+	struct bundle_import how = {.renumber = true, .watcher = watcher};
+	struct registry_import_totals totals;
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	*f = (struct fault)FAULT_INIT;
+	return bundle_import(x->r, &x->me, &how, fd, &totals, f);
+}
+
+static int retire_one(const struct catalog_version *v, const struct catalog_version_text *text, void *arg)
+{
+	int64_t *ids = arg;
+	ids[++ids[0]] = v->id;
+	return 0;
+}
+
+/* Nothing is in use any more, but what was taken in is still there. */
+static void retire_all(struct fixture *x)
+{
+	static const char *const models[] = {MODEL, DATA};
+	for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+		int64_t ids[64] = {0};
+		struct catalog_version_list q = {.model_id = make_path(x, models[i]), .states = 1u << CATALOG_COMMITTED};
+		struct catalog_conn *conn;
+		assert_int_equal(registry_read_begin(x->r, &conn), 0);
+		assert_int_equal(catalog_version_list(conn, &q, retire_one, ids), 0);
+		catalog_read_end(conn);
+		for (int64_t k = 1; k <= ids[0]; k++)
+			assert_int_equal(registry_retire(x->r, &x->me, ids[k], &(struct registry_retire){.force = true}, NULL), 0);
+	}
+}
+
+struct sweeper { struct fixture *x; uint64_t freed; };
+
+static void sweep(uint64_t done, uint64_t all, void *arg)
+{
+	struct sweeper *s = arg;
+	struct registry_gc_result sum;
+	assert_int_equal(registry_gc(s->x->r, &(struct registry_gc){.grace_ns = 0}, &sum, NULL), 0);
+	s->freed += sum.freed;
+}
+
+static void test_contents_that_the_store_had_and_loses_meanwhile_are_taken_from_the_bundle(void **state)
+{
+	struct fixture *x = *state;
+	struct sweeper s = {.x = x};
+	struct fault f;
+	int fd = make_bundle(x);
+	assert_int_equal(take(x, fd, NULL), 0);
+	registry_settle(x->r);
+	retire_all(x);
+	if (take_anew(x, fd, (struct bundle_watcher){sweep, &s}, &f) != 0)
+		fail_msg("%s", f.text);
+	assert_true(s.freed > 0);
+	registry_settle(x->r);
+	struct registry_fsck_result sum;
+	assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.verify = true}, &sum, NULL), 0);
+	assert_int_equal(sum.problems, 0);
+	close(fd);
+}
+
+/* As seen by an import from which a sweep has just taken a content that it had put. */
+static void test_a_content_that_a_sweep_took_is_no_fault_of_the_bundle(void **state)
+{
+	struct fixture *x = *state;
+	struct fault f;
+	int fd = make_bundle(x), taken = 0;
+	for (int nth = 1;; nth++) {
+		sys_fault_arm("openat_beneath", nth, ENOENT, false);
+		int rc = take_anew(x, fd, (struct bundle_watcher){0}, &f);
+		bool hit = sys_fault_hits() >= nth;
+		sys_fault_arm(NULL, 0, 0, false);
+		assert_int_not_equal(f.verdict, VERDICT_DAMAGED);
+		taken += rc == 0;
+		if (!hit)
+			break;
+	}
+	assert_true(taken > 1);
+	close(fd);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -253,6 +336,8 @@ int main(void)
 		T(test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_between),
 		T(test_what_was_recorded_and_could_not_be_settled_is_settled_by_the_next_mount),
 		T(test_a_failing_system_call_leaves_nothing_and_the_next_try_works),
+		T(test_contents_that_the_store_had_and_loses_meanwhile_are_taken_from_the_bundle),
+		T(test_a_content_that_a_sweep_took_is_no_fault_of_the_bundle),
 	};
 	return cmocka_run_group_tests_name("bundle, killed", tests, NULL, NULL);
 }
