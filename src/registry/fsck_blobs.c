@@ -42,13 +42,30 @@ static int note_bad(struct fsck *k, const struct catalog_blob *row, struct probl
 
 /* ---- missing ---- */
 
-static bool still_missing(struct fsck *k, const struct catalog_blob *row)
+struct missing { struct fsck *k; const struct catalog_blob *row; bool is; };
+
+static int look_for_missing(void *arg)
 {
+	struct missing *m = arg;
 	struct catalog_blob now;
 	uint64_t size;
 	auto_read struct catalog_conn *conn = NULL;
-	return blob_size(k->r->blobs, &row->sha256, &size) == -ENOENT && catalog_read_begin(k->r->catalog, &conn) == 0 &&
-	       catalog_blob_find(conn, &row->sha256, &now) == 0 && now.absence != CATALOG_FREED;
+	int rc = blob_size(m->k->r->blobs, &m->row->sha256, &size);
+	m->is = false;
+	if (rc != -ENOENT)
+		return 0;
+	rc = catalog_read_begin(m->k->r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_blob_find(conn, &m->row->sha256, &now);
+	m->is = rc == 0 && now.absence != CATALOG_FREED;
+	return rc;
+}
+
+/* A sweep takes a content away first and records that then, in one transaction: what seems to be missing is looked for again under the store's lock. */
+static bool still_missing(struct fsck *k, const struct catalog_blob *row)
+{
+	struct missing m = {k, row, false};
+	return look_for_missing(&m) == 0 && m.is && (k->r->read_only || (catalog_locked(k->r->catalog, look_for_missing, &m) == 0 && m.is));
 }
 
 static int pass_row(struct fsck *k, const struct catalog_blob *row)
@@ -223,10 +240,14 @@ struct mark { const struct problem *p; struct blob_store *blobs; bool marked; };
 static int mark_write(struct catalog_conn *conn, void *arg)
 {
 	struct mark *m = arg;
+	struct catalog_blob now;
 	uint64_t size;
 	m->marked = false;
 	if (blob_size(m->blobs, &m->p->blob, &size) != -ENOENT)
 		return 0;
+	int rc = catalog_blob_find(conn, &m->p->blob, &now);
+	if (rc < 0 || now.absence == CATALOG_FREED) /* swept since it was looked at */
+		return rc;
 	m->marked = true;
 	return catalog_absent_set(conn, m->p->id, CATALOG_DAMAGED, time_now_ns(), m->p->text);
 }
@@ -236,7 +257,7 @@ int repair_missing(struct fsck *k, const struct problem *p, char *words, size_t 
 	struct mark m = {p, k->r->blobs, false};
 	int rc = catalog_write(k->r->catalog, true, mark_write, &m);
 	sys_crash_point("fsck.recorded");
-	snprintf(words, size, m.marked ? "recorded as damaged; a commit of the same content heals it" : "it has come back meanwhile");
+	snprintf(words, size, m.marked ? "recorded as damaged; a commit of the same content heals it" : "it came back, or was freed, meanwhile");
 	return rc < 0 ? rc : !m.marked;
 }
 

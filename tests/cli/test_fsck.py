@@ -1,4 +1,5 @@
 """fsck: each kind of damage is named by its word, mended by --repair where it can be, and nothing else is said."""
+import hashlib
 import os
 import shutil
 import signal
@@ -329,3 +330,45 @@ def test_nothing_is_said_of_the_immutable_flag_where_it_cannot_be_set_or_never_w
     image.unmounted(*image.aged(blobs[0], True))  # a drive that root mounted made one
     assert notes(call("fsck", store, "--json", user=1234)) == []
     assert len(notes(call("fsck", store, "--json"))) == 1
+
+
+# ---- beside others ----
+
+
+def waits_for_a_lock(pid):
+    with open("/proc/locks") as f:
+        return any(line.split()[1] == "->" and line.split()[5] == str(pid) for line in f)
+
+
+def is_open(pid, path):
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.path.samefile(f"/proc/{pid}/fd/{fd}", path):
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def test_what_a_sweep_is_just_taking_away_is_not_missing(drive, place):
+    """A sweep unlinks contents and then commits what it did; fsck may look in between."""
+    lower, higher = sorted((hashlib.sha256(bytes([n]) * size).hexdigest(), n, size) for n, size in ((1, 3 << 20), (2, 3 << 20)))
+    drive.version({"model.bin": bytes([lower[1]]) * lower[2], "metadata.json": "{}"})
+    drive.version({"model.bin": bytes([higher[1]]) * higher[2], "metadata.json": "{}"})
+    drive.umount()
+    os.mkfifo(place / "marks")
+    fsck = subprocess.Popen([BIN, "fsck", drive.store, "--verify", "--rate", "2M", "--json"], stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: is_open(fsck.pid, blob(drive.store, lower[0])))
+    assert call("retire", f"{MODEL}/v2", "--force", "--store", drive.store).code == 0
+    gc = subprocess.Popen([BIN, "gc", drive.store, "--grace", "0"], env={**os.environ, "MINTFS_MARKS": str(place / "marks")}, stdout=subprocess.DEVNULL)  # held at its first mark
+    try:
+        wait_for(lambda: not blob(drive.store, higher[0]).exists() or gc.poll() is not None)
+        if gc.poll() is not None:
+            pytest.skip("a build without crash points")
+        wait_for(lambda: waits_for_a_lock(fsck.pid) or fsck.poll() is not None)
+    finally:
+        marks = os.open(place / "marks", os.O_RDONLY | os.O_NONBLOCK)
+        assert gc.wait(20) == 0
+        os.close(marks)
+    out = fsck.communicate(timeout=20)[0]
+    assert fsck.returncode == 0, out
