@@ -12,9 +12,10 @@ import random
 import shutil
 import sqlite3
 import subprocess
-import time
+import tempfile
+from pathlib import Path
 
-from drive import MODEL, Drive, attr, binary, clean_env, commit, mintfs, read, reason, run, sha256, write
+from drive import MODEL, Drive, attr, binary, clean_env, commit, mintfs, read, reason, run, sha256, wait_until, write
 from power_tools import Tools
 from recording_disk import MARK, Disk, Replay, done, put_image
 
@@ -184,11 +185,10 @@ class AfterTheCut:
 
     def __init__(self, story, record, pick):
         self.story, self.noted = story, story.noted_at(record)
-        folder = story.house.folder / "after"
-        folder.mkdir(exist_ok=True)
-        self.image, self.top, self.at = folder / "image", folder / "top", folder / "mnt"
+        self.folder = Path(tempfile.mkdtemp(prefix="after-", dir=story.house.folder))  # nothing of another cut, even if that could not be unmounted
+        self.image, self.top, self.at = self.folder / "image", self.folder / "top", self.folder / "mnt"
         for d in (self.top, self.at):
-            d.mkdir(exist_ok=True)
+            d.mkdir()
         image, self.what = story.replay.image(record, pick)
         put_image(self.image, image)
 
@@ -207,10 +207,11 @@ class AfterTheCut:
             with contextlib.closing(sqlite3.connect(self.top / "store/catalog.db")) as db:
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         finally:
-            for _ in range(50):
-                if subprocess.run(["umount", str(self.top)], stderr=subprocess.DEVNULL).returncode == 0:
-                    break
-                time.sleep(0.02)
+            wait_until(self.unmounted, 60, f"{self.top} to be unmounted")
+            shutil.rmtree(self.folder)
+
+    def unmounted(self):
+        return subprocess.run(["umount", str(self.top)], stderr=subprocess.DEVNULL).returncode == 0
 
     def fsck(self):
         """After a gc, which takes what a commit that the cut met had put into the store already."""
