@@ -45,7 +45,7 @@ enum registry_verdict {
 	VERDICT_SPECIAL_FILE,  /* EPERM */
 	VERDICT_RESERVED,      /* EPERM: latest, next, best cannot be set by hand */
 	VERDICT_BAD_ALIAS,     /* EINVAL: does not lead to a committed version of this model */
-	VERDICT_NOT_DRAFT,     /* EINVAL: the version is not a draft */
+	VERDICT_NOT_DRAFT,     /* ENOENT: the version is no draft any more, and not committed either: its name leads nowhere */
 	VERDICT_DENIED,        /* EACCES */
 	VERDICT_DAMAGED,       /* EIO: a blob is missing or damaged */
 	VERDICT_NEWER_STORE,   /* EPROTONOSUPPORT */

@@ -227,7 +227,7 @@ static int layout_rmdir(struct call *c, fuse_ino_t parent, const char *name)
 		return committed_refuse(c, c->subject);
 	}
 	open_wait_closed(c->fs, child.version.id); /* we are on the pool (ops.c, may_be_version) */
-	return registry_discard(c->fs->registry, &c->who, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault);
+	return done_before(c, registry_discard(c->fs->registry, &c->who, child.version.id, REGISTRY_DISCARD_EMPTY_ONLY, &c->fault));
 }
 
 static bool has_committed(struct fs *fs, int64_t model_id)

@@ -45,6 +45,34 @@ static void remove_tree_later(struct registry *r, int64_t id, uid_t uid)
 		free(j);
 }
 
+static int find_draft(struct registry *r, int64_t version_id, struct catalog_version *v, char *label, struct fault *f)
+{
+	struct catalog_conn *conn = NULL;
+	int rc = catalog_read_begin(r->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_version_get(conn, version_id, v);
+	catalog_read_end(conn);
+	if (rc != 0)
+		return refuse_system(f, rc, "cannot find the version");
+	version_label(r, v->model_id, v->number, label);
+	if (v->state == CATALOG_COMMITTED)
+		return refuse(f, VERDICT_IMMUTABLE, "%s is committed: it cannot be discarded", label);
+	if (v->state != CATALOG_DRAFT)
+		return refuse(f, VERDICT_NOT_DRAFT, "%s is %s already", label, catalog_state_name(v->state));
+	return r->read_only ? refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays", label) : 0;
+}
+
+/* Somebody else was quicker: the answer is the one that is given from now on. */
+static int gone_meanwhile(struct registry *r, int64_t version_id, struct fault *f)
+{
+	struct catalog_version v;
+	char label[VERSION_LABEL_MAX];
+	if (f)
+		*f = (struct fault)FAULT_INIT;
+	int rc = find_draft(r, version_id, &v, label, f);
+	return rc < 0 ? rc : refuse(f, VERDICT_NOT_DRAFT, "%s is no draft any more", label);
+}
+
 static int discard_frozen(struct registry *r, const struct catalog_version *v, struct draft *d, unsigned flags, const char *label, struct fault *f)
 {
 	bool empty = true, names = false;
@@ -61,25 +89,8 @@ static int discard_frozen(struct registry *r, const struct catalog_version *v, s
 	if (rc == 0)
 		rc = catalog_write(r->catalog, !(flags & ONLY_IF_EMPTY), discard_write, &id);
 	if (rc == -ESTALE)
-		return refuse(f, VERDICT_NOT_DRAFT, "%s was committed or discarded meanwhile", label);
+		return gone_meanwhile(r, id, f);
 	return rc < 0 ? refuse_system(f, rc, "cannot discard %s", label) : 0;
-}
-
-static int find_draft(struct registry *r, int64_t version_id, struct catalog_version *v, char *label, struct fault *f)
-{
-	struct catalog_conn *conn = NULL;
-	int rc = catalog_read_begin(r->catalog, &conn);
-	if (rc == 0)
-		rc = catalog_version_get(conn, version_id, v);
-	catalog_read_end(conn);
-	if (rc != 0)
-		return refuse_system(f, rc, "cannot find the version");
-	version_label(r, v->model_id, v->number, label);
-	if (v->state == CATALOG_COMMITTED)
-		return refuse(f, VERDICT_IMMUTABLE, "%s is committed: it cannot be discarded", label);
-	if (v->state != CATALOG_DRAFT)
-		return refuse(f, VERDICT_NOT_DRAFT, "%s is %s already", label, catalog_state_name(v->state));
-	return r->read_only ? refuse(f, VERDICT_READ_ONLY, "the drive is mounted read-only: %s stays", label) : 0;
 }
 
 /* rmdir is asked by the model's directory, as on any file system; a draft with all its files goes by the rules for versions. who NULL: MintFS itself. */
@@ -105,7 +116,7 @@ int registry_discard(struct registry *r, const struct registry_actor *who, int64
 		return rc;
 	rc = registry_draft_get(r, version_id, &d, &writable);
 	if (rc == -ENOENT)
-		return refuse(f, VERDICT_NOT_DRAFT, "%s was committed or discarded meanwhile", label);
+		return gone_meanwhile(r, version_id, f);
 	if (rc < 0)
 		return refuse_system(f, rc, "cannot open %s", label);
 	if (!writable)
@@ -114,8 +125,10 @@ int registry_discard(struct registry *r, const struct registry_actor *who, int64
 		return refuse(f, VERDICT_BUSY, "%s has open files: a training may be writing it", label);
 	struct fault why = FAULT_INIT;
 	rc = draft_freeze(d, &why);
+	if (rc == -EROFS)
+		return gone_meanwhile(r, version_id, f);
 	if (rc < 0 && !(flags & REGISTRY_DISCARD_FORCE))
-		return refuse(f, rc == -EBUSY ? VERDICT_BUSY : VERDICT_NOT_DRAFT, "%s is not discarded: %s", label, why.error ? why.text : strerror(-rc));
+		return refuse(f, VERDICT_BUSY, "%s is not discarded: %s", label, why.error ? why.text : strerror(-rc));
 	bool frozen = rc == 0;
 	rc = discard_frozen(r, &v, d, flags, label, f);
 	if (rc < 0) {
