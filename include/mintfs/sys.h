@@ -65,7 +65,7 @@ int sys_probe_users(int fd);
 
 /* Whole small file. Refuses past max bytes with -EFBIG. *ret_data is NUL-terminated, to be freed. */
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len);
-/* Writes data to a temporary name, syncs it, renames it to path, syncs the directory. */
+/* Writes data to a temporary name, syncs it, renames it to path, syncs the directory. In the directory dirfd of somebody else the file is his (sys_give_to_owner). */
 int sys_write_file_durably(int dirfd, const char *path, const void *data, size_t len, mode_t mode);
 /* Is it a name of that temporary file? A power cut may leave one, which means nothing. */
 bool sys_is_temporary(const char *name);

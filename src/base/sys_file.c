@@ -209,7 +209,11 @@ int sys_write_file_durably(int dirfd, const char *path, const void *data, size_t
 
 	if (fd < 0)
 		return fd;
-	r = fill_durably(fd, data, len, mode);
+	r = sys_give_to_owner(fd, dirfd); /* what root writes in a user's store the user can read, and write again */
+	if (r == 0)
+		r = fill_durably(fd, data, len, mode);
+	else
+		close(fd);
 	if (r == 0)
 		r = sys_renameat2(dirfd, temporary, dirfd, path, 0);
 	if (r < 0) {

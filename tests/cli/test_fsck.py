@@ -335,6 +335,22 @@ def test_nothing_is_said_of_the_immutable_flag_where_it_cannot_be_set_or_never_w
 # ---- beside others ----
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_had_begun_to_verify_the_owner_of_the_store_finishes(drive):
+    for n in range(3):
+        drive.version({"model.bin": os.urandom(3 << 20)})
+    drive.umount()
+    subprocess.run(["chattr", "-R", "-i", str(drive.store)], stderr=subprocess.DEVNULL)
+    subprocess.run(["chown", "-R", "1234:1234", str(drive.store)], check=True)
+    p = subprocess.Popen([BIN, "fsck", str(drive.store), "--verify", "--rate", "2M"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: read_by(p.pid) > 4 << 20)
+    p.send_signal(signal.SIGINT)
+    p.wait(20)
+    assert (drive.store / "run/verify").exists()
+    done = call("fsck", drive.store, "--verify", "--json", user=1234)
+    assert done.code == 0 and done.json["complete"] and done.json["resumed"], done.err
+
+
 def waits_for_a_lock(pid):
     with open("/proc/locks") as f:
         return any(line.split()[1] == "->" and line.split()[5] == str(pid) for line in f)
