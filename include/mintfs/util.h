@@ -19,6 +19,12 @@ static inline struct timespec ns_timespec(int64_t ns)
 	if (t.tv_nsec < 0) { t.tv_sec--; t.tv_nsec += NS_PER_SEC; }
 	return t;
 }
+/* The end of a range of n from there on, as a foreign hand may have written it: INT64_MAX where it would lie beyond. */
+static inline int64_t range_end(int64_t from, int64_t n)
+{
+	int64_t end;
+	return __builtin_add_overflow(from, n, &end) ? INT64_MAX : end;
+}
 #define TIME_TEXT_MAX 24
 void time_utc_text(int64_t ns, char out[TIME_TEXT_MAX]); /* "2025-07-15 18:40:00" */
 

@@ -313,7 +313,8 @@ static int committed_readdir(struct call *c, fuse_ino_t ino, off_t offset, struc
 	dot.attr.st_ino = number_of(l.twins, k.parent);
 	if (offset < AFTER_DOTDOT && !dir_sink_add(sink, "..", &dot, AFTER_DOTDOT))
 		return 0;
-	int64_t from = k.first + (offset > AFTER_DOTDOT ? offset - AFTER_DOTDOT : 0), end = k.first + k.n;
+	/* whoever reads a directory chooses the offset: beyond its end there are no entries, and none of another version's */
+	int64_t from = range_end(k.first, offset > AFTER_DOTDOT ? offset - AFTER_DOTDOT : 0), end = range_end(k.first, k.n);
 	if (from >= end)
 		return 0;
 	r = catalog_file_range(conn, from, end, list_one, &l);
