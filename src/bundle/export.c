@@ -36,10 +36,12 @@ static int add_entry(const char *path, const struct catalog_file *file, void *ar
 {
 	struct listing *l = arg;
 	char hex[BLOB_HEX_SIZE], target[PATH_MAX];
-	struct manifest_entry e = {.path = (char *)(uintptr_t)path, .size = (int64_t)file->size, .same_as = file->inode == file->id ? -1 : file->inode - l->first_id,
-		.mode = file->mode, .uid = file->uid, .gid = file->gid, .mtime_ns = file->mtime_ns};
-	if (file->type != CATALOG_FILE && file->type != CATALOG_DIRECTORY && file->type != CATALOG_SYMLINK)
+	struct manifest_entry e = {.path = (char *)(uintptr_t)path, .size = (int64_t)file->size, .same_as = -1, .mode = file->mode, .uid = file->uid, .gid = file->gid,
+		.mtime_ns = file->mtime_ns};
+	if ((file->type != CATALOG_FILE && file->type != CATALOG_DIRECTORY && file->type != CATALOG_SYMLINK) || file->inode < l->first_id || file->inode > file->id)
 		return -EUCLEAN; /* written by nobody of us */
+	if (file->inode != file->id)
+		e.same_as = file->inode - l->first_id;
 	e.type = file->type == CATALOG_FILE ? MANIFEST_FILE : file->type == CATALOG_DIRECTORY ? MANIFEST_DIRECTORY : MANIFEST_SYMLINK;
 	if (file->type == CATALOG_FILE) {
 		blob_id_hex(&file->blob, hex);

@@ -153,7 +153,7 @@ static int walk_entry(const struct catalog_file *file, void *arg)
 	memcpy(path, w->head->path, dir_len);
 	memcpy(path + dir_len, file->name, name_len + 1);
 	if (file->type == CATALOG_DIRECTORY && file->n_children > 0) {
-		int error = walk_push(w, path, file->first_child + file->n_children);
+		int error = walk_push(w, path, range_end(file->first_child, file->n_children));
 		if (error)
 			return error;
 	}
@@ -167,8 +167,8 @@ static int version_range(struct sql *db, int64_t version_id, int64_t *ret_first,
 	if (error)
 		return error;
 	*ret_first = sql_int(st, 0);
-	*ret_top_end = *ret_first + sql_int(st, 1);
-	*ret_end = *ret_first + sql_int(st, 2);
+	*ret_top_end = range_end(*ret_first, sql_int(st, 1));
+	*ret_end = range_end(*ret_first, sql_int(st, 2));
 	return 0;
 }
 

@@ -86,7 +86,9 @@ static void tell_json(const struct watcher *w, unsigned i, const char *path)
 static void tell(const struct watcher *w, unsigned i, const char *path)
 {
 	char time[HUMAN_MAX];
-	printf("%6lld  %s  %-11s  ", (long long)w->batch[i].id, human_time(w->batch[i].at_ns, time), w->batch[i].kind);
+	auto_buf struct buf kind = BUF_INIT(1u << 20);
+	text_add_safe(&kind, w->batch[i].kind, NULL);
+	printf("%6lld  %s  %-11s  ", (long long)w->batch[i].id, human_time(w->batch[i].at_ns, time), buf_text(&kind));
 	text_print(path);
 	if (w->batch[i].number)
 		printf("/v%u", w->batch[i].number);

@@ -34,7 +34,7 @@ static int push(struct pass *s, int64_t parent, int64_t from, int64_t n)
 		s->queue = queue;
 		s->cap = cap;
 	}
-	s->queue[s->n++] = (struct range){parent, from, from + n};
+	s->queue[s->n++] = (struct range){parent, from, range_end(from, n)};
 	return 0;
 }
 
@@ -59,7 +59,7 @@ static const char *judge_entry(struct pass *s, const struct catalog_entry_facts 
 		return "has no content on record";
 	if (e->type == CATALOG_FILE && e->blob_size != e->size)
 		return "has another size than its content";
-	if (e->type == CATALOG_DIRECTORY && e->n_children > 0 && (e->first_child <= e->id || e->first_child + e->n_children > v->first_child + s->x->n_entries))
+	if (e->type == CATALOG_DIRECTORY && e->n_children > 0 && (e->first_child <= e->id || range_end(e->first_child, e->n_children) > range_end(v->first_child, s->x->n_entries)))
 		return "has children outside of its version";
 	return NULL;
 }
@@ -99,7 +99,7 @@ static int check_entries(struct pass *s, struct catalog_conn *conn)
 {
 	const struct catalog_version *v = &s->x->v;
 	struct fsck *k = s->k;
-	int64_t end = v->first_child + s->x->n_entries;
+	int64_t end = range_end(v->first_child, s->x->n_entries);
 	s->head = s->n = 0;
 	s->next = v->first_child;
 	s->size = s->n_files = s->n_dirs = 0;
@@ -115,7 +115,7 @@ static int check_entries(struct pass *s, struct catalog_conn *conn)
 		s->broken_at = s->next;
 	}
 	if (s->broken)
-		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)s->broken_at - v->first_child + 1, s->broken)) ? 0 : -ENOMEM;
+		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)((uint64_t)s->broken_at - (uint64_t)v->first_child + 1), s->broken)) ? 0 : -ENOMEM;
 	if (s->size == v->size && s->n_files == v->n_files && s->n_dirs == v->n_dirs)
 		return 0;
 	struct problem *p = note(k, v, fsck_note(k, FOUND_SUMS_WRONG, "v%u is said to hold %u %s of %llu bytes and %u %s at the top, but holds %llu of %llu and %llu", v->number,

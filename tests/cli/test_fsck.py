@@ -195,6 +195,12 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
     ("about", "labels", "7", ("show", f"{MODEL}/v1")),
     ("files", "type", -1, ("export", "-o", "all.tar", MODEL)),
     ("seen_commands", "id", 0, ("uses", f"{MODEL}/v1")),
+    ("versions", "n_entries", 2**63 - 1, ("show", f"{MODEL}/v1")),
+    ("versions", "n_entries", 2**63 - 1, ("fsck",)),
+    ("versions", "first_child", -2**63, ("fsck",)),
+    ("versions", "first_child", 2**63 - 1, ("export", "-o", "all.tar", MODEL)),
+    ("files", "first_child", 2**63 - 1, ("fsck",)),
+    ("files", "inode", -2**63, ("export", "-o", "all.tar", MODEL)),
 ])
 def test_values_that_none_of_us_writes_into_the_catalog_crash_no_command(drive, tmp_path, table, column, value, command):
     """The owner of a store may write what he likes into it, and root looks at it."""
@@ -209,6 +215,35 @@ def test_values_that_none_of_us_writes_into_the_catalog_crash_no_command(drive, 
     db.close()
     done = call(command[0], "--store", drive.store, *command[1:], cwd=tmp_path)
     assert done.code in (0, 1) and "Sanitizer" not in done.err and "runtime error" not in done.err, done.err
+
+
+@pytest.mark.parametrize("table, column, value, shown", [
+    ("versions", "metrics_summary", "no JSON", "metrics"),
+    ("versions", "metrics_summary", '{"rmse": 1', "metrics"),
+    ("about", "labels", "\x1b[2Jno JSON", "labels"),
+    ("about", "params", "/etc/passwd", "parameters"),
+])
+@pytest.mark.parametrize("command", [("show", f"{MODEL}/v1"), ("find",)])
+def test_what_a_catalog_holds_in_the_place_of_json_is_null_in_json(drive, table, column, value, shown, command):
+    drive.version({"model.bin": "weights", "metadata.json": '{"labels": {"a": "b"}, "parameters": {"lr": 1}, "metrics": {"rmse": 1}}'})
+    drive.umount()
+    with sqlite3.connect(drive.store / "catalog.db") as db:
+        assert db.execute(f"UPDATE {table} SET {column} = ?", (value,)).rowcount > 0
+    db.close()
+    done = call(command[0], "--json", "--store", drive.store, *command[1:])
+    assert done.code == 0, done.err
+    found = done.json[0] if command[0] == "find" else done.json
+    assert found[shown] is None
+
+
+def test_watch_prints_no_command_of_a_terminal_that_a_catalog_has_for_an_event(drive):
+    drive.version()
+    drive.umount()
+    with sqlite3.connect(drive.store / "catalog.db") as db:
+        assert db.execute("UPDATE events SET kind = ?", ("\x1b[2J\n",)).rowcount > 0
+    db.close()
+    done = call("watch", "--once", "--from", "0", "--store", drive.store)
+    assert done.code == 0 and "?[2J" in done.out and "\x1b" not in done.out
 
 
 def read_by(pid):
