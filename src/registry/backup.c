@@ -128,6 +128,18 @@ static bool is_there(int dir, const char *name)
 	return sys_fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Who died while it wrote the mark or config.json left a file by another name; nobody else is writing here. */
+static void remove_temporaries(int dirfd)
+{
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	if (sys_fdopendir(sys_reopen(dirfd, O_RDONLY | O_DIRECTORY), &dir) < 0)
+		return;
+	while (sys_readdir(dir, &e) > 0)
+		if (sys_is_temporary(e->d_name))
+			sys_unlinkat(dirfd, e->d_name, 0);
+}
+
 static int is_empty(int dirfd, bool *ret)
 {
 	auto_dir DIR *dir = NULL;
@@ -151,17 +163,27 @@ static int hash_file(int dir, const char *name, char hex[BLOB_HEX_SIZE])
 	return rc;
 }
 
+static bool holds_something(int dir, const char *name)
+{
+	struct stat st;
+	return sys_fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode));
+}
+
 /* A copy that was opened for writing has a life of its own: its versions must not be written over. Of a restore the last step may have failed, when it was a store already. */
 static int check_unchanged(struct copy *c)
 {
 	char hex[BLOB_HEX_SIZE];
 	struct stat st;
-	if (!is_there(c->dir, CATALOG))
+	int rc = sys_fstatat(c->dir, CATALOG, &st, AT_SYMLINK_NOFOLLOW);
+	if (rc == -ENOENT)
 		return 0; /* died before its first */
-	int rc = hash_file(c->dir, CATALOG, hex);
+	if (rc == 0 && !S_ISREG(st.st_mode))
+		return refuse(c->f, VERDICT_DAMAGED, "%s/" CATALOG " is not a regular file", c->path);
+	if (rc == 0)
+		rc = hash_file(c->dir, CATALOG, hex);
 	if (rc < 0)
 		return refuse_system(c->f, rc, "cannot read the catalog of %s", c->path);
-	bool logged = sys_fstatat(c->dir, CATALOG "-wal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+	bool logged = holds_something(c->dir, CATALOG "-wal") || holds_something(c->dir, CATALOG "-journal");
 	if (logged || (strcmp(hex, c->mark.catalog) != 0 && strcmp(hex, c->mark.before) != 0))
 		return refuse(c->f, VERDICT_EXISTS, "%s was opened for writing since its last %s, and is a store of its own now: choose another directory", c->path,
 			c->restore ? "restore" : "backup");
@@ -173,10 +195,12 @@ static int check_place(struct copy *c)
 {
 	bool empty;
 	int rc = is_empty(c->dir, &empty);
-	if (rc == 0)
-		rc = read_mark(c->dir, &c->mark);
 	if (rc < 0)
 		return refuse_system(c->f, rc, "cannot look into %s", c->path);
+	rc = read_mark(c->dir, &c->mark);
+	if (rc < 0)
+		return rc == -EINVAL ? refuse(c->f, VERDICT_DAMAGED, "%s/" MARK " cannot be understood: choose another directory", c->path)
+			: refuse_system(c->f, rc, "cannot read %s/" MARK, c->path);
 	if (empty)
 		return 0;
 	if (!c->mark.there || c->mark.restore != c->restore)
@@ -184,7 +208,9 @@ static int check_place(struct copy *c)
 			: "%s is not empty, and no backup: a backup needs a directory of its own", c->path);
 	if (c->mark.store_id != c->store_id)
 		return refuse(c->f, VERDICT_EXISTS, "%s is the %s of another store: choose another directory", c->path, c->restore ? "unfinished restore" : "backup");
-	return check_unchanged(c);
+	char found[PATH_MAX];
+	rc = is_there(c->dir, "config.json") ? registry_check(c->path, found, c->f) : 0; /* what no MintFS can read afterwards, or not this one, is no backup */
+	return rc < 0 ? rc : check_unchanged(c);
 }
 
 /* Before anything is made. */
@@ -235,6 +261,8 @@ static int make_place(struct copy *c)
 		rc = sys_fchmod(c->dir, 0700); /* contents of all users lie in it */
 	if (rc == 0)
 		rc = write_mark(c);
+	if (rc == 0)
+		remove_temporaries(c->dir);
 	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(dirs); i++)
 		if ((rc = sys_mkdirat(c->dir, dirs[i], 0700)) == -EEXIST)
 			rc = 0;

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import threading
 
@@ -80,12 +81,50 @@ def test_a_backup_that_was_only_checked_takes_the_next_one(drive, dest):
     assert call("fsck", dest, "--verify").code == 0
 
 
-def test_a_pipe_in_the_place_of_its_catalog_holds_up_no_backup(drive, dest):
+@pytest.mark.parametrize("name", ["catalog.db", "catalog.db-journal", "catalog.db-wal", "catalog.db-shm"])
+def test_a_pipe_in_the_place_of_its_catalog_holds_up_nothing(drive, dest, place, name):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    (dest / name).unlink(missing_ok=True)
+    os.mkfifo(dest / name)
+    one_sentence(call("restore", dest, place / "restored"), 1, name, "regular")
+    one_sentence(call("list", "--store", dest), 1, name, "regular")
+    if name != "catalog.db-shm":
+        one_sentence(call("backup", dest, "--store", drive.store), 1, dest)
+
+
+@as_root
+def test_a_device_in_the_place_of_its_catalog_is_not_read_for_ever(drive, dest):
     drive.version({"model.bin": "one"})
     backup(drive.store, dest)
     (dest / "catalog.db").unlink()
-    os.mkfifo(dest / "catalog.db")
-    one_sentence(call("backup", dest, "--store", drive.store), 1, "catalog")
+    os.mknod(dest / "catalog.db", 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+    one_sentence(call("backup", dest, "--store", drive.store), 1, "catalog.db", "regular")
+
+
+@pytest.mark.parametrize("name, text, code, words", [
+    ("config.json", '{"format": 99}', 1, ["newer MintFS"]), ("config.json", '{"format"', 3, ["config.json", "understood"]), ("config.json", "", 3, ["config.json"]),
+    ("backup.json", "", 1, ["backup.json", "understood"]), ("backup.json", "[1]", 1, ["backup.json", "understood"]), ("backup.json", "{}", 1, ["another store"]),
+    ("catalog.db-journal", "x", 1, ["opened for writing"]),
+])
+def test_a_backup_that_nobody_could_restore_afterwards_is_refused(drive, dest, name, text, code, words):
+    drive.version({"model.bin": "one"})
+    backup(drive.store, dest)
+    (dest / name).write_text(text)
+    before = (dest / "catalog.db").read_bytes()
+    drive.version({"model.bin": "two"})
+    one_sentence(call("backup", dest, "--store", drive.store), code, dest, *words)
+    assert (dest / "catalog.db").read_bytes() == before
+
+
+def test_files_that_a_backup_or_restore_left_when_it_died_go_with_the_next(drive, dest, place):
+    drive.version({"model.bin": "one"})
+    for at in (dest, place / "restored"):
+        at.mkdir()
+        (at / ".mintfs-tmp-0123456789abcdef").write_text("half of a mark")
+    backup(drive.store, dest)
+    assert call("restore", dest, place / "restored").code == 0
+    assert [n for at in (dest, place / "restored") for n in os.listdir(at) if n.startswith(".mintfs-tmp-")] == []
 
 
 def test_what_was_retired_and_freed_in_the_store_goes_from_its_backup_too(drive, dest):
