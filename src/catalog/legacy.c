@@ -3,16 +3,55 @@
  * Nothing is known of its indexes, so its rows are copied to a temporary table of our own first: a look-up for each of many versions must not read all of them. */
 #include "internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mintfs/sys.h>
+#include <stdio.h>
 #include <string.h>
+
+#define ROWS_MAX 2000000 /* a view can have rows without end */
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
 
 struct catalog_legacy { struct sql *db; };
 
 static int fill(struct sql *db)
 {
 	/* query_only would forbid the temporary table, too; the file itself is open for reading only */
-	return sql_script(db, "PRAGMA query_only=0; PRAGMA temp_store=FILE;"
-		"CREATE TEMP TABLE rows_there AS SELECT model_identifier AS identifier, model_type AS type, version, created_at, metrics_summary FROM main.model_versions;"
-		"CREATE INDEX temp.rows_there_name ON rows_there (identifier, type, version)");
+	int error = sql_script(db, "PRAGMA query_only=0; PRAGMA temp_store=FILE;"
+		"CREATE TEMP TABLE rows_there AS SELECT model_identifier AS identifier, model_type AS type, version, created_at, metrics_summary FROM main.model_versions"
+		" LIMIT 1 + " TEXT(ROWS_MAX) ";");
+	auto_stmt struct sql_stmt *st = NULL;
+	if (!error)
+		error = sql_prepare(db, "SELECT 1 FROM temp.rows_there WHERE rowid > " TEXT(ROWS_MAX), &st);
+	if (!error && (error = sql_step(st)) > 0)
+		error = -E2BIG;
+	return error ? error : sql_script(db, "CREATE INDEX temp.rows_there_name ON rows_there (identifier, type, version)");
+}
+
+/* SQLite waits for a pipe, also in the place of a log. -ENOENT: there is none. */
+static int check_files(const char *path)
+{
+	static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+	char name[PATH_MAX];
+	struct stat st;
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		if (snprintf(name, sizeof name, "%s%s", path, ends[i]) >= (int)sizeof name)
+			return -ENAMETOOLONG;
+		int error = sys_fstatat(AT_FDCWD, name, &st, 0);
+		if (error && (i == 0 || error != -ENOENT))
+			return error;
+		if (!error && !S_ISREG(st.st_mode))
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
+static const char *what_is_wrong(int error)
+{
+	return error == -EUCLEAN ? "it is no SQLite database, or has no table model_versions with the documented columns" :
+		error == -E2BIG ? "its table model_versions has more than " TEXT(ROWS_MAX) " rows" : strerror(-error);
 }
 
 int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy **ret, struct fault *f)
@@ -20,10 +59,13 @@ int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy
 	auto_free struct catalog_legacy *l = calloc(1, sizeof *l);
 	if (!l)
 		return fault_set(f, ENOMEM, "no memory for %s", path);
-	int error = sql_open(path, SQL_READ_ONLY, log, &l->db);
+	int error = check_files(path);
+	if (error)
+		return fault_set(f, -error, "%s cannot be read: %s", path, what_is_wrong(error));
+	error = sql_open(path, SQL_READ_ONLY, log, &l->db);
 	if (!error)
 		error = fill(l->db);
-	if (error && error != -ENOENT) { /* its log cannot be read where nothing may be written */
+	if (error && error != -ENOENT && error != -E2BIG) { /* its log cannot be read where nothing may be written */
 		sql_close(l->db);
 		l->db = NULL;
 		error = sql_open(path, SQL_IMMUTABLE, log, &l->db);
@@ -32,8 +74,7 @@ int catalog_legacy_open(const char *path, struct log *log, struct catalog_legacy
 	}
 	if (error) {
 		sql_close(l->db);
-		return fault_set(f, -error, "%s cannot be read: %s", path,
-			error == -EUCLEAN ? "it is no SQLite database, or has no table model_versions with the documented columns" : strerror(-error));
+		return fault_set(f, -error, "%s cannot be read: %s", path, what_is_wrong(error));
 	}
 	*ret = take_ptr(l);
 	return 0;

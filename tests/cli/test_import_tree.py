@@ -179,6 +179,24 @@ def test_a_database_by_name_and_one_that_is_none(folder, store, place):
     one_sentence(take(folder, store, "--database", place / "nosuch"), 3, "nosuch")
 
 
+@pytest.mark.parametrize("end", ["", "-journal", "-wal", "-shm"])
+def test_a_pipe_in_the_place_of_a_database_or_its_log_holds_up_no_import(folder, store, end):
+    pipe = folder / f"registry.db{end}"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    assert take(folder, store).code == 0
+    one_sentence(take(folder, store, "--database", folder / "registry.db"), 1, "registry.db", "no SQLite database")
+
+
+def test_a_database_whose_rows_have_no_end_is_refused(folder, store):
+    (folder / "registry.db").unlink()
+    with sqlite3.connect(folder / "registry.db") as db:
+        db.execute("CREATE VIEW model_versions AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id, 'a' AS model_identifier, 'b' AS model_type,"
+                   " 'v1' AS version, 'p' AS model_path, 't' AS created_at, '{}' AS metrics_summary FROM n")
+    db.close()
+    one_sentence(take(folder, store, "--database", folder / "registry.db"), 1, "registry.db", "rows")
+
+
 def test_without_a_database_times_and_metrics_come_from_the_files(folder, store):
     os.remove(folder / "registry.db")
     os.remove(folder / "versions.json")
