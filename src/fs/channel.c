@@ -2,6 +2,9 @@
  *
  *   FUSE_TMPFILE   is read as FUSE_CREATE of the name "/", which no other request can have: both have the same body (fs/fuse/dir.c,
  *                  fuse_create_open: struct fuse_create_in and the name, and the name of an unnamed file is "/").
+ *   FUSE_COPY_FILE_RANGE_64  (Linux 6.18) is read as FUSE_COPY_FILE_RANGE, which has the same body and, for what fits in 32 bits, the same answer: 8 bytes, the low ones first.
+ *                  Refused, it would be asked for once more by the older name, but of two at once that are refused the kernel takes the second for a refusal of both
+ *                  (fs/fuse/file.c, __fuse_copy_file_range), and copies by reading and writing from then on.
  *   FUSE_INIT      features are added to the reply that libfuse leaves out, each only where the kernel offered it:
  *     PARALLEL_DIROPS       libfuse 3.14 takes the wish and forgets to tell it; without it, lookups in one directory wait for each other
  *     HANDLE_KILLPRIV_V2    else each write first asks for security.capability. It is right since no regular file of the drive ever
@@ -25,6 +28,7 @@
 
 /* Names that older copies of linux/fuse.h lack. */
 #define OPCODE_TMPFILE 51
+#define OPCODE_COPY_FILE_RANGE_64 53
 #define BIT_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #define BIT_HAS_RESEND (1ULL << 39) /* FUSE_HAS_RESEND, Linux 6.9 */
 #define NOTIFY_RESEND 7
@@ -196,6 +200,8 @@ static ssize_t channel_read(int fd, void *buf, size_t len, void *userdata)
 	fill_hand(hand, in);
 	if (in->opcode == OPCODE_TMPFILE)
 		in->opcode = FUSE_CREATE;
+	else if (in->opcode == OPCODE_COPY_FILE_RANGE_64 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+		in->opcode = FUSE_COPY_FILE_RANGE;
 	else if (in->opcode == FUSE_INIT)
 		note_init(ch, in, (size_t)n);
 	return n;

@@ -166,13 +166,50 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	}
 }
 
+/* What grows with a range and not with a request: up to this it takes as long as a write of that size, beyond it may take minutes (a fallocate where the disk is nearly full, by
+ * a file system without unwritten extents). The threads that read requests have nothing of that kind to do. */
+#define RANGE_AT_ONCE (1L << 20)
+
+struct fallocate_job {
+	fuse_req_t req;
+	int fd; /* of an open file: its RELEASE comes after our reply */
+	int mode;
+	off_t off, len;
+};
+
+/* ENOSYS would switch it off for good, and a file system below that lacks one mode may have another. */
+static void reply_fallocate(const struct fallocate_job *j)
+{
+	sys_crash_point("fallocate");
+	int r = sys_fallocate(j->fd, j->mode, j->off, j->len);
+
+	fuse_reply_err(j->req, r == -ENOSYS ? EOPNOTSUPP : -r);
+}
+
+static void fallocate_run(void *arg)
+{
+	auto_free struct fallocate_job *j = arg;
+
+	reply_fallocate(j);
+}
+
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	const struct open_file *of = open_file_of(fuse_req_userdata(req), fi);
-	int r = of && of->writable ? sys_fallocate(of->fd, mode, off, len) : -EBADF;
+	struct fallocate_job now = {.req = req, .fd = of ? of->fd : -1, .mode = mode, .off = off, .len = len}, *later;
 
-	/* ENOSYS would switch it off for good, and a file system below that lacks one mode may have another */
-	fuse_reply_err(req, r == -ENOSYS ? EOPNOTSUPP : -r);
+	if (!of || !of->writable) {
+		fuse_reply_err(req, EBADF);
+		return;
+	}
+	later = len > RANGE_AT_ONCE ? malloc(sizeof *later) : NULL;
+	if (later) {
+		*later = now;
+		if (fs_pool_run(fuse_req_userdata(req), FS_POOL_RANGE, fuse_req_ctx(req)->uid, fallocate_run, later) == 0)
+			return;
+		free(later);
+	}
+	reply_fallocate(&now);
 }
 
 /* As if there were no holes. */
@@ -217,30 +254,65 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 		fuse_reply_lseek(req, r);
 }
 
+struct copy_job {
+	fuse_req_t req;
+	int from, to; /* of open files: their RELEASE comes after our reply */
+	off_t off_from, off_to;
+	size_t len;
+};
+
+static void reply_copy(struct copy_job *j)
+{
+	sys_crash_point("copy");
+	ssize_t n = copy_file_range(j->from, &j->off_from, j->to, &j->off_to, j->len < COPY_MAX ? j->len : COPY_MAX, 0);
+
+	if (n < 0)
+		fuse_reply_err(j->req, errno == ENOSYS || errno == EINVAL ? EOPNOTSUPP : errno);
+	else
+		fuse_reply_write(j->req, (size_t)n);
+}
+
+static void copy_run(void *arg)
+{
+	auto_free struct copy_job *j = arg;
+
+	reply_copy(j);
+}
+
+static void copy_range(struct copy_job *now)
+{
+	struct copy_job *later = now->len > RANGE_AT_ONCE ? malloc(sizeof *later) : NULL;
+
+	if (later) {
+		*later = *now;
+		if (fs_pool_run(fuse_req_userdata(now->req), FS_POOL_RANGE, fuse_req_ctx(now->req)->uid, copy_run, later) == 0)
+			return;
+		free(later);
+	}
+	reply_copy(now);
+}
+
 /* Both are plain files of the store's file system, so that it may share the blocks. Where it cannot the kernel copies by reading and writing. */
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 	struct fuse_file_info *fi_out, size_t len, int flags)
 {
 	struct fs *fs = fuse_req_userdata(req);
 	const struct open_file *in = open_file_of(fs, fi_in), *out = open_file_of(fs, fi_out);
+	struct copy_job j = {.req = req, .from = in && !in->is_text ? in->fd : -1, .to = out && out->writable ? out->fd : -1, .off_from = off_in, .off_to = off_out, .len = len};
 	auto_close int small = -1;
 	struct call c;
-	ssize_t n;
 
 	if (fi_in->fh == SMALL_FILE_HANDLE) {
 		call_begin(&c, req);
 		small_file_content(&c, ino_in, &small);
+		j.from = small;
 	}
-	int fd = in && !in->is_text ? in->fd : small;
-	if (fd < 0 || !out || !out->writable) {
+	if (j.from < 0 || j.to < 0)
 		fuse_reply_err(req, EOPNOTSUPP);
-		return;
-	}
-	n = copy_file_range(fd, &off_in, out->fd, &off_out, len < COPY_MAX ? len : COPY_MAX, 0);
-	if (n < 0)
-		fuse_reply_err(req, errno == ENOSYS || errno == EINVAL ? EOPNOTSUPP : errno);
+	else if (small >= 0)
+		reply_copy(&j); /* no more than such a file holds */
 	else
-		fuse_reply_write(req, (size_t)n);
+		copy_range(&j);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -1,7 +1,7 @@
-/* Threads for what may take long: a commit hashes, a discard removes a tree, an fsync waits for the disk. The threads that read requests hand such
- * a request over and go on; its job replies.
+/* Threads for what may take long: a commit hashes, a discard removes a tree, an fsync waits for the disk, a copy of 64 MiB reads and writes it. The threads that read requests
+ * hand such a request over and go on; its job replies.
  *
- * Two pools, so that an fsync of one training never waits behind the commits of others. In each of them a user has a share that leaves threads for others: commits of terabytes,
+ * Three pools, so that an fsync of one training never waits behind the commits and copies of others. In each of them a user has a share that leaves threads for others: commits of terabytes,
  * or a thousand commits that each wait a second for a file that stays open, are held up by each other only. A job never touches the mount (nobody would serve it once the
  * session ends) and holds none of our locks while it waits. */
 #include "session.h"
@@ -10,11 +10,13 @@
 #include <mintfs/cleanup.h>
 #include <unistd.h>
 
-#define LONG_THREADS 32
-#define LONG_EACH 8
-#define SYNC_THREADS 32
-#define SYNC_EACH 8
-_Static_assert(LONG_THREADS + SYNC_THREADS <= KEPT_JOBS, "each of them can be watched");
+#define LONG_THREADS 28
+#define LONG_EACH 7
+#define SYNC_THREADS 24
+#define SYNC_EACH 6
+#define RANGE_THREADS 12
+#define RANGE_EACH 3
+_Static_assert(LONG_THREADS + SYNC_THREADS + RANGE_THREADS <= KEPT_JOBS, "each of them can be watched");
 
 int pool_start(struct fs *fs)
 {
@@ -22,6 +24,8 @@ int pool_start(struct fs *fs)
 
 	if (r == 0)
 		r = workq_new(&(struct workq_options){.name = "mintfs-sync", .threads = SYNC_THREADS, .each = SYNC_EACH}, &fs->sync_pool);
+	if (r == 0)
+		r = workq_new(&(struct workq_options){.name = "mintfs-range", .threads = RANGE_THREADS, .each = RANGE_EACH}, &fs->range_pool);
 	if (r < 0)
 		pool_stop(fs);
 	return r;
@@ -31,7 +35,8 @@ void pool_stop(struct fs *fs)
 {
 	workq_free(fs->long_pool);
 	workq_free(fs->sync_pool);
-	fs->long_pool = fs->sync_pool = NULL;
+	workq_free(fs->range_pool);
+	fs->long_pool = fs->sync_pool = fs->range_pool = NULL;
 }
 
 struct pool_job {
@@ -76,7 +81,7 @@ int fs_pool_run(struct fs *fs, enum fs_pool which, uid_t uid, void (*fn)(void *)
 	if (!j)
 		return -ENOMEM;
 	*j = (struct pool_job){.kept = fs->channel.kept, .opcode = hand ? atomic_load(&hand->opcode) : 0, .fn = fn, .arg = arg};
-	r = workq_submit_for(which == FS_POOL_SYNC ? fs->sync_pool : fs->long_pool, uid, run_job, j);
+	r = workq_submit_for(which == FS_POOL_SYNC ? fs->sync_pool : which == FS_POOL_RANGE ? fs->range_pool : fs->long_pool, uid, run_job, j);
 	if (r < 0)
 		free(j);
 	return r;

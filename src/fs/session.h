@@ -195,7 +195,7 @@ struct fs {
 	struct fuse_session *session;
 	bool resumed; /* another worker mounted it */
 	struct draft_nodes *draft_nodes;
-	struct workq *long_pool, *sync_pool;
+	struct workq *long_pool, *sync_pool, *range_pool;
 
 	/* with locks of their own; of these, none is held while another is taken */
 	struct channel channel;
@@ -210,7 +210,7 @@ struct fs {
 };
 
 /* ---- pool.c: what may take long, off the threads that read requests ---- */
-enum fs_pool { FS_POOL_LONG /* commit, discard */, FS_POOL_SYNC /* fsync */ };
+enum fs_pool { FS_POOL_LONG /* commit, discard */, FS_POOL_SYNC /* fsync */, FS_POOL_RANGE /* fallocate, copy_file_range */ };
 int pool_start(struct fs *fs);
 void pool_stop(struct fs *fs); /* runs what is queued */
 int fs_pool_run(struct fs *fs, enum fs_pool which, uid_t uid, void (*fn)(void *), void *arg); /* uid: whose request it is. -ENOMEM, -ESHUTDOWN */

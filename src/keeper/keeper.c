@@ -165,46 +165,25 @@ static void reap(struct keeper *k)
 	}
 }
 
-struct stuck {
-	pid_t worker;
-	char place[64]; /* of the kernel, where a thread waits for something else than our connection; "": none does */
-	bool for_us;    /* one waits for our connection */
-};
-
-static bool see_stuck(const struct task *t, void *arg)
-{
-	struct stuck *s = arg;
-	char place[sizeof s->place];
-
-	if (t->state != TASK_DISK)
-		return true;
-	if (task_waits_in(s->worker, t->tid, place, sizeof place) < 0 || strcmp(place, "0") == 0)
-		text_copy(place, sizeof place, "the kernel");
-	if (strncmp(place, "fuse_", 5) == 0 || strncmp(place, "request_wait", 12) == 0)
-		s->for_us = true;
-	else
-		text_copy(s->place, sizeof s->place, place);
-	return true;
-}
-
-/* A worker was killed and does not end. Where a thread of it waits for what only a cut connection gives, that is cut. Where the disk does not answer nothing helps: who uses
- * the drive waits, as on any file system of that disk. */
+/* A worker was killed and does not end. Where a thread of it waits for what only a cut connection gives, that is cut. Where the disk does not answer, or a file system has much to
+ * do for it, nothing helps: who uses the drive waits, as on any file system of that disk. */
 static void look_at_stuck(struct keeper *k, int64_t now)
 {
-	struct stuck s = {.worker = k->worker};
+	char place[KEEPER_PLACE_MAX];
+	enum keeper_stuck s = keeper_stuck_in(k->worker, place);
 
-	task_each(k->worker, see_stuck, &s);
-	if (s.place[0] && !s.for_us) {
-		if (!k->told_of_disk)
-			say(k, true, "the worker cannot be killed: the disk of the store does not answer (it waits in %s); the drive goes on when it does", s.place);
+	k->killed_ns = now; /* when the disk answers it may take a moment to end */
+	if (s == KEEPER_STUCK_FOR_US) {
+		say(k, true, "the worker cannot be killed: it is stuck in the kernel; the drive is cut off");
+		k->o->give_up(k->o->arg);
+		k->stopping = true;
+	} else if (!k->told_of_disk) {
+		if (s == KEEPER_STUCK_DISK)
+			say(k, true, "the worker cannot be killed: the disk of the store does not answer (it waits in %s); the drive goes on when it does", place);
+		else
+			say(k, true, "the worker cannot be killed yet: the kernel is at work for it; the drive goes on when that is done");
 		k->told_of_disk = true;
-		k->killed_ns = now; /* when the disk answers it may take a moment to end */
-		return;
 	}
-	say(k, true, "the worker cannot be killed: it is stuck in the kernel; the drive is cut off");
-	k->o->give_up(k->o->arg);
-	k->killed_ns = now;
-	k->stopping = true;
 }
 
 static void look_for_hang(struct keeper *k)

@@ -23,6 +23,15 @@ _Static_assert(sizeof(struct keeper_shared) <= KEEP_AREA_SIZE, "fits its area");
 
 static inline struct keeper_shared *shared_of(struct keep *k) { return keep_area(k, KEEP_AREA_KEEPER); }
 
+/* stuck.c: why a worker that was killed does not end. place: where it waits for the disk; else "". */
+enum keeper_stuck {
+	KEEPER_STUCK_FOR_US,  /* it waits for our connection, which has to be cut */
+	KEEPER_STUCK_DISK,    /* for the disk */
+	KEEPER_STUCK_AT_WORK, /* for nothing: the kernel does something for it that takes long */
+};
+#define KEEPER_PLACE_MAX 64
+enum keeper_stuck keeper_stuck_in(pid_t worker, char place[KEEPER_PLACE_MAX]);
+
 /* systemd.c: tells the service manager, where there is one: "READY=1" … */
 void systemd_tell(const char *text);
 

@@ -128,6 +128,33 @@ def test_a_commit_that_has_much_to_do_is_no_hang(watched):
         pytest.skip(f"this machine hashes too fast for this test: {took:.1f} s")
 
 
+MIB = 1 << 20
+REQUESTS = 17  # more than there are threads that read requests
+RANGES = {
+    "fallocate": lambda fd, source: os.posix_fallocate(fd, 0, 8 * MIB),
+    "copy": lambda fd, source: os.copy_file_range(source, fd, 8 * MIB, 0, 0),
+}
+
+
+@pytest.mark.parametrize("what", RANGES)
+def test_what_takes_as_long_as_its_range_holds_up_nobody_else(house, monkeypatch, what):
+    monkeypatch.setenv("MINTFS_DELAY", f"{what}:{int(STALL * 1000) + 500}")  # as on a disk that is nearly full
+    drive = house.mount(house.init())
+    v = drive.mint()
+    source = os.open(write(v / "source", b"x" * 8 * MIB), os.O_RDONLY)
+    fds = [os.open(v / f"f{i}", os.O_RDWR | os.O_CREAT) for i in range(REQUESTS)]
+    threads = [threading.Thread(target=RANGES[what], args=(fd, source)) for fd in fds]
+    with Longest(drive) as other:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert other.error is None and other.seconds < STALL
+    assert all(os.fstat(fd).st_size == 8 * MIB for fd in fds)
+    for fd in [source, *fds]:
+        os.close(fd)
+
+
 @pytest.fixture
 def slow(house, watched):
     """A drive whose store lies on a disk that can be made to wait, and that disk's process."""
