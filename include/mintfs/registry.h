@@ -89,6 +89,11 @@ void registry_begin(struct registry *r);
 #define REGISTRY_GRACE_MS 4000
 void registry_close_soon(struct registry *r);
 void registry_close(struct registry *r); /* the same, and waits for what is under way. NULL is fine */
+/* For who watches over a process that serves from outside, through what it keeps: since when (CLOCK_MONOTONIC; 0: it is at none) each of its threads for automatic commits is at one.
+ * i < REGISTRY_OWN_THREADS */
+#define REGISTRY_OWN_THREADS 12
+struct registry_own { int64_t since_ns; pid_t tid; };
+void registry_own_look(struct keep *keep, unsigned i, struct registry_own *ret);
 const char *registry_path(const struct registry *r); /* absolute path of the store */
 bool registry_read_only(const struct registry *r);
 int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */

@@ -1,9 +1,9 @@
-/* Which requests hang? Judged by the keeper, from outside: the worker may be at fault in whatever way.
+/* Which requests hang, or commits at the end of a run? Judged by the keeper, from outside: the worker may be at fault in whatever way.
  *
  * A request hangs where it is under way longer than the limit and makes no progress. What may take long is of two kinds, told apart by what the kernel says of the
  * worker's threads (/proc), since a thread that is at fault cannot be asked to say so itself:
  *
- *   much to do       a commit hashes, a discard removes a tree. It runs on the pools (pool.c), and its thread, or those that hash for it, use processor time or wait for the
+ *   much to do       a commit hashes, a discard removes a tree. It runs on the pools (pool.c, or the registry's own), and its thread, or those that hash for it, use processor time or wait for the
  *                    disk at one look or the next. So it may take as long as it likes. A thread that reads requests has no such right: nothing that is done there is long.
  *   a slow disk      some thread of the worker waits in the kernel, or the one that writes to the catalog, for all, is at it. Where that is seen at most looks the request
  *                    is given PATIENCE times the limit. Most, not one: on a busy drive somebody always waits for a moment, and a lock that nobody releases must be
@@ -78,29 +78,63 @@ static bool hangs(struct kept_watch *w, int64_t since, int64_t now, int64_t limi
 	return w->waits * 2 < w->looks || (now - w->moved_ns) / PATIENCE > limit;
 }
 
-bool fs_stuck(struct keep *keep, pid_t worker, int64_t limit_ns, char *why, size_t size)
+/* What a thread is at. */
+struct work {
+	struct kept_watch *watch;
+	int64_t since;    /* 0: nothing */
+	pid_t tid;        /* of who may take long; 0: of who reads requests */
+	uint32_t opcode;
+	bool own;         /* a commit at the end of a run */
+};
+
+#define WORKS (KEPT_HANDS + KEPT_JOBS + REGISTRY_OWN_THREADS)
+
+static struct work work_at(struct keep *keep, unsigned i)
 {
 	struct kept_session *k = keep_area(keep, KEEP_AREA_FS);
+	struct registry_own own;
+
+	if (i < KEPT_HANDS) {
+		const struct kept_hand *h = &k->hands[i];
+		return (struct work){.watch = &k->watches[i], .since = atomic_load(&h->since_ns), .opcode = atomic_load(&h->opcode)};
+	}
+	if (i < KEPT_HANDS + KEPT_JOBS) {
+		const struct kept_job *j = &k->jobs[i - KEPT_HANDS];
+		return (struct work){.watch = &k->watches[i], .since = atomic_load(&j->since_ns), .tid = atomic_load(&j->tid), .opcode = atomic_load(&j->opcode)};
+	}
+	i -= KEPT_HANDS + KEPT_JOBS;
+	registry_own_look(keep, i, &own);
+	return (struct work){.watch = &k->own_watches[i], .since = own.since_ns, .tid = own.tid, .own = true};
+}
+
+static void describe(const struct work *w, int64_t now, char *why, size_t size)
+{
+	long long seconds = (now - w->since) / NS_PER_SEC;
+
+	if (w->own)
+		snprintf(why, size, "an automatic commit is under way for %lld s and makes no progress", seconds);
+	else
+		snprintf(why, size, "a request (code %u) is under way for %lld s and makes no progress", w->opcode, seconds);
+}
+
+bool fs_stuck(struct keep *keep, pid_t worker, int64_t limit_ns, char *why, size_t size)
+{
 	struct threads seen = {0};
 	bool looked = false;
 	int64_t now = time_monotonic_ns();
 
-	for (unsigned i = 0; i < KEPT_HANDS + KEPT_JOBS; i++) {
-		bool is_job = i >= KEPT_HANDS;
-		const struct kept_hand *h = is_job ? NULL : &k->hands[i];
-		const struct kept_job *j = is_job ? &k->jobs[i - KEPT_HANDS] : NULL;
-		int64_t since = atomic_load(is_job ? &j->since_ns : &h->since_ns);
+	for (unsigned i = 0; i < WORKS; i++) {
+		struct work w = work_at(keep, i);
 
-		if (since == 0 || now - since < limit_ns / FIRST_LOOK)
+		if (w.since == 0 || now - w.since < limit_ns / FIRST_LOOK)
 			continue;
 		if (!looked)
 			task_each(worker, see_thread, &seen);
 		looked = true;
-		bool moves = is_job && job_moves(&k->watches[i], worker, atomic_load(&j->tid), &seen);
-		if (!hangs(&k->watches[i], since, now, limit_ns, moves, seen.waits))
+		bool moves = w.tid && job_moves(w.watch, worker, w.tid, &seen);
+		if (!hangs(w.watch, w.since, now, limit_ns, moves, seen.waits))
 			continue;
-		snprintf(why, size, "a request (code %u) is under way for %lld s and makes no progress", atomic_load(is_job ? &j->opcode : &h->opcode),
-			(long long)((now - since) / NS_PER_SEC));
+		describe(&w, now, why, size);
 		return true;
 	}
 	return false;

@@ -83,6 +83,7 @@ struct kept_session {
 	_Atomic int32_t newest_backing_id; /* the kernel counts them up */
 	_Atomic uint32_t telling;         /* a notice is being written to the kernel (notices.c) */
 	uint64_t device;                  /* of the mount (mountpoint.c); 0: not known */
+	struct kept_watch own_watches[REGISTRY_OWN_THREADS]; /* of the registry's automatic commits */
 };
 _Static_assert(sizeof(struct kept_session) <= KEEP_AREA_SIZE, "the session fits its area");
 

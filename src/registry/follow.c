@@ -222,7 +222,7 @@ static bool take_up_again(struct live_table *t, struct live *l, const struct cal
 	l->status = 0;
 	l->ended_ns = 0;
 	l->settled = false;
-	l->tries = 0;
+	l->tries = l->begun = 0;
 	return true;
 }
 

@@ -20,6 +20,7 @@ struct run_state {
 	unsigned n_chain, holder, tries, n_parts;
 	int status;
 	bool holder_gone, recalled, observed, settled, anchored;
+	uint8_t begun; /* in what was padding: 0 in records of older programs */
 	struct participant parts[PARTS_KEPT];
 };
 
@@ -43,6 +44,7 @@ static void fill_state(const struct live *l, struct run_state *s)
 	s->n_chain = l->n_chain;
 	s->holder = l->holder;
 	s->tries = l->tries;
+	s->begun = l->begun;
 	s->status = l->status;
 	s->holder_gone = l->holder_gone;
 	s->recalled = l->recalled;
@@ -146,6 +148,7 @@ int live_kept_restore(struct live *l, struct kept_live *k)
 	l->n_chain = s->n_chain;
 	l->holder = s->holder;
 	l->tries = s->tries;
+	l->begun = s->begun;
 	l->status = s->status;
 	l->holder_gone = s->holder_gone;
 	l->recalled = s->recalled;

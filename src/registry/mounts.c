@@ -9,8 +9,6 @@
 #define MOUNT_LOCK_MAX 32
 static void mount_lock_name(int64_t id, char out[MOUNT_LOCK_MAX]) { snprintf(out, MOUNT_LOCK_MAX, "run/%lld", (long long)id); }
 
-struct registry_kept { int64_t mount_id; };
-
 static int64_t *kept_mount(struct registry *r)
 {
 	return &((struct registry_kept *)keep_area(r->keep, KEEP_AREA_REGISTRY))->mount_id;

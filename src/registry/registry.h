@@ -16,7 +16,7 @@ struct live_table;
 struct observer;
 struct readers;
 
-#define JOBS_THREADS 12
+#define JOBS_THREADS REGISTRY_OWN_THREADS
 #define JOBS_EACH 3 /* of one user: another's automatic commit does not wait behind his terabytes */
 
 struct registry {
@@ -53,6 +53,14 @@ int refuse_system(struct fault *f, int error, const char *fmt, ...) __attribute_
 #define refuse(f, verdict, ...) ((void)(refuse)(f, verdict, __VA_ARGS__), -EINVAL)
 #define refuse_system(f, error, ...) ((void)(refuse_system)(f, error, __VA_ARGS__), -EIO)
 #endif
+
+/* What the registry keeps for the process after this one, in KEEP_AREA_REGISTRY; zero at first. */
+struct registry_kept {
+	int64_t mount_id;
+	struct own_work { _Atomic int64_t since_ns; _Atomic int32_t tid; } own[REGISTRY_OWN_THREADS];
+};
+_Static_assert(sizeof(struct registry_kept) <= KEEP_AREA_SIZE, "it fits its area");
+void settle_own_forget(struct registry *r); /* a process begins: what the one before was at, it is at no more */
 
 void live_pause(struct live_table *t);  /* nothing settles until live_resume */
 void live_resume(struct live_table *t); /* open files are known again: what is over may settle */

@@ -1,4 +1,7 @@
-/* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason. */
+/* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason.
+ *
+ * No request waits for it, so it notes by itself since when it is at work, where the keeper sees it: one that hangs is found as a commit that somebody asked for is. What then kills one process after the other
+ * must not go on for ever, at the cost of everybody on the drive: after BEGUN_MAX of them the draft is left to a person. */
 #include "live.h"
 #include "lineage.h"
 
@@ -6,9 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+#define BEGUN_MAX 3 /* fewer than the deaths in a minute that end a drive */
 
 /* How a run ended. recalled: an earlier daemon saw its beginning. */
-struct run_end { int status; int64_t at_ns; bool recalled; };
+struct run_end { int status; int64_t at_ns; bool recalled, in_vain; };
 struct settle { enum { SETTLE_DISCARD, SETTLE_COMMIT, SETTLE_KEEP } what; char reason[160]; };
 
 static bool not_seen(const struct run_end *end) { return end->recalled && end->status < 0; }
@@ -45,7 +51,9 @@ static int judge(struct registry *r, struct live *l, const struct run_end *end, 
 	if (rc != 0)
 		return rc;
 	s->what = SETTLE_KEEP;
-	if (empty)
+	if (end->in_vain)
+		snprintf(s->reason, sizeof s->reason, "complete, but the process that serves the drive did not survive %d tries to commit it: commit it by hand", BEGUN_MAX);
+	else if (empty)
 		s->what = SETTLE_DISCARD;
 	else if (end->status != 0)
 		judge_status(end, s);
@@ -93,6 +101,46 @@ static int settle_run(struct registry *r, struct live *l, const struct run_end *
 	return rc;
 }
 
+/* ---- seen from outside ---- */
+
+static struct registry_kept *kept_of(struct keep *keep) { return keep ? keep_area(keep, KEEP_AREA_REGISTRY) : NULL; }
+
+static struct own_work *own_begin(struct registry *r)
+{
+	struct registry_kept *k = kept_of(r->keep);
+	for (unsigned i = 0; k && i < REGISTRY_OWN_THREADS; i++) {
+		int32_t nobody = 0;
+		if (!atomic_compare_exchange_strong(&k->own[i].tid, &nobody, gettid()))
+			continue;
+		atomic_store(&k->own[i].since_ns, time_monotonic_ns());
+		return &k->own[i];
+	}
+	return NULL;
+}
+
+static void own_end(struct own_work *w)
+{
+	if (!w)
+		return;
+	atomic_store(&w->since_ns, 0);
+	atomic_store(&w->tid, 0);
+}
+
+void settle_own_forget(struct registry *r)
+{
+	struct registry_kept *k = kept_of(r->keep);
+	for (unsigned i = 0; k && i < REGISTRY_OWN_THREADS; i++)
+		own_end(&k->own[i]);
+}
+
+void registry_own_look(struct keep *keep, unsigned i, struct registry_own *ret)
+{
+	struct registry_kept *k = kept_of(keep);
+	*ret = (struct registry_own){.since_ns = atomic_load(&k->own[i].since_ns), .tid = atomic_load(&k->own[i].tid)};
+}
+
+/* ---- when ---- */
+
 #define TRIES_MAX 3
 
 /* Somebody opened a file, or a mapping is still there: tried again when the last file is closed, and a few times at once in case that is over already. */
@@ -111,14 +159,20 @@ static void settle_job(void *arg)
 	struct live_table *t = l->table;
 	pthread_mutex_lock(&t->mutex);
 	bool over = !t->stopped && !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0;
-	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled};
+	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled, l->begun >= BEGUN_MAX};
 	l->settling = false;
 	l->settled = over || l->settled;
 	l->acting = over;
+	if (over && !end.in_vain)
+		l->begun++;
+	live_keep(l); /* should this process die at it */
 	pthread_mutex_unlock(&t->mutex);
+	struct own_work *at = over ? own_begin(t->r) : NULL;
 	bool busy = over && settle_run(t->r, l, &end) == -EBUSY;
+	own_end(at);
 	pthread_mutex_lock(&t->mutex);
 	l->acting = false;
+	l->begun = 0;
 	live_keep(l);
 	pthread_mutex_unlock(&t->mutex);
 	if (busy)
@@ -132,7 +186,7 @@ static void after_job(void *arg)
 	struct live *l = arg;
 	struct live_table *t = l->table;
 	pthread_mutex_lock(&t->mutex);
-	const struct run_end end = {l->status, l->ended_ns, l->recalled};
+	const struct run_end end = {l->status, l->ended_ns, l->recalled, false};
 	live_after_end(t, l);
 	pthread_mutex_unlock(&t->mutex);
 	if (!not_seen(&end))

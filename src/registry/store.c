@@ -117,6 +117,7 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 	r->serve = o->serve;
 	r->log = o->log;
 	r->keep = o->keep;
+	settle_own_forget(r);
 	r->daemon_pid = o->daemon_pid ? o->daemon_pid : getpid();
 	r->on_event = o->on_event;
 	r->event_arg = o->event_arg;

@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from drive import attr, binary, commit, read, sh, state, wait_until, write
+from drive import attr, binary, commit, kernel_at_least, read, reason, settled, sh, state, wait_until, why, write
 from recording_disk import Disk, done
 
 LIMIT = 1  # second; 30 without MINTFS_HANG_SECONDS
@@ -112,6 +113,63 @@ def test_a_request_that_hangs_is_done_by_the_next_worker_and_holds_up_nobody_els
         assert done_once()
     assert other.error is None and other.seconds < STALL
     assert "makes no progress" in attr(drive.at, "restarts")
+
+
+def run_that_ends_well(house, where, size=0):
+    """A shell that mints and writes a model; its draft."""
+    shell = house.start(f"mkdir {where}/latest && cd {where}/latest && echo version > model.pth && truncate -s +{size} model.pth")
+    assert shell.wait(30) == 0
+    return where / "v1"
+
+
+ends_are_known = pytest.mark.skipif(not kernel_at_least(6, 15), reason="exit statuses of foreign processes are known from Linux 6.15 on: " + os.uname().release)
+
+
+@ends_are_known
+@pytest.mark.parametrize("place", ["commit.hashed:2", "commit.recorded:2"])
+def test_a_commit_at_the_end_of_a_run_that_hangs_is_done_by_the_next_worker(house, watched, place):
+    drive = watched(place)
+    with Longest(drive) as other:
+        v = run_that_ends_well(house, drive.model())
+        wait_until(lambda: restarts(drive) == 1, what="another worker")
+        settled(v)
+        assert read(v / "model.pth") == b"version\n"
+    assert other.error is None and other.seconds < STALL
+    assert "an automatic commit" in attr(drive.at, "restarts")
+
+
+@ends_are_known
+@pytest.mark.seconds(120)
+def test_a_commit_at_the_end_of_a_run_that_has_much_to_do_is_no_hang(house, watched):
+    drive = watched()
+    settled(run_that_ends_well(house, drive.model(), 2 << 30), limit=100)
+    assert restarts(drive) == 0
+
+
+@ends_are_known
+@pytest.mark.seconds(120)
+def test_a_commit_at_the_end_of_a_run_that_no_worker_survives_is_left_to_a_person(house):
+    drive = house.mount(house.init(), options=("deaths=0",))
+    v = run_that_ends_well(house, drive.model(), 1 << 40)  # a hole that takes minutes to hash
+
+    def at_it():
+        """The worker, once it hashes for the commit."""
+        pid = drive.worker()
+        with contextlib.suppress(OSError):
+            if "did not survive" in reason(v) or any((t / "comm").read_text() == "mintfs-commit\n" for t in Path(f"/proc/{pid}/task").iterdir()):
+                return pid
+        return None
+
+    for _ in range(4):
+        died = wait_until(at_it, what="a worker that settles the run")
+        if "did not survive" in reason(v):
+            break
+        os.kill(died, signal.SIGKILL)
+        drive.wait_worker(died)
+    assert "commit it by hand" in why(v, "did not survive") and state(v) == "draft"
+    os.truncate(v / "model.pth", 8)
+    commit(v)
+    assert state(v) == "committed" and read(v / "model.pth") == b"version\n"
 
 
 @pytest.mark.seconds(120)
