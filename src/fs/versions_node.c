@@ -138,7 +138,7 @@ static int versions_getattr(struct call *c, fuse_ino_t ino, struct stat *st, dou
 	struct snapshot s;
 	int r = current(c->fs, false, &s);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	node_stat(ino, S_IFREG | 0444, c->fs->uid, c->fs->gid, s.changed_ns, st);
 	st->st_size = (off_t)s.len;
@@ -165,7 +165,7 @@ static int versions_setattr(struct call *c, fuse_ino_t ino, const struct stat *t
 	double valid;
 	int r = versions_getattr(c, ino, &now, &valid);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (!node_setattr_is_nothing(&now, to, to_set))
 		return call_refuse(c, &versions_ops, ino);
