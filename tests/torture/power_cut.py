@@ -29,6 +29,14 @@ def be_a_house():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
+def end(pool):
+    """Told to stop: nothing new begins, and who is at work clears up."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for p in multiprocessing.active_children():
+        p.terminate()
+    sys.exit(1)
+
+
 def one_story(seed, chapters, cuts, flush, options, deadline):
     """Returns (cuts made, what was wrong)."""
     if time.monotonic() > deadline:
@@ -87,7 +95,7 @@ def main():
     deadline = time.monotonic() + given.seconds
     work = [(given.seed + n, 1 + n % 3, cuts, n % 2 == 1, ("nopassthrough",) if n % 4 == 3 else (), deadline) for n in range(stories)]
     with concurrent.futures.ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"), be_a_house) as pool:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        signal.signal(signal.SIGTERM, lambda *_: end(pool))
         results = list(pool.map(one_story, *zip(*work)))
     made, wrong = sum(m for m, _ in results), [w for _, found in results for w in found]
     for w in wrong:
