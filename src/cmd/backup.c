@@ -52,7 +52,10 @@ static int run_backup(const struct command *self, int argc, char **argv)
 	struct registry_copy_totals totals;
 	int rc = registry_backup(s->r, &how, &totals, &f);
 	progress_end(&p);
-	return rc < 0 ? cmd_fail(self, &f) : tell(self, &a.o, &totals, a.v[0], "backup in");
+	if (rc < 0)
+		return cmd_fail(self, &f);
+	cmd_warn_of_owner(self, a.v[0]);
+	return tell(self, &a.o, &totals, a.v[0], "backup in");
 }
 
 const struct command cmd_backup = {
@@ -88,7 +91,10 @@ static int run_restore(const struct command *self, int argc, char **argv)
 	int rc = registry_restore(r, &how, &totals, &f);
 	progress_end(&p);
 	registry_close(r);
-	return rc < 0 ? cmd_fail(self, &f) : tell(self, &a.o, &totals, a.v[1], "restored");
+	if (rc < 0)
+		return cmd_fail(self, &f);
+	cmd_warn_of_owner(self, a.v[1]);
+	return tell(self, &a.o, &totals, a.v[1], "restored");
 }
 
 const struct command cmd_restore = {

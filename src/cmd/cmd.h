@@ -58,6 +58,8 @@ extern const struct command *const commands[]; /* NULL at the end; in the order 
 /* Prints "mintfs NAME: sentence"; returns the exit code that fits f's verdict (VERDICT_NOT_FOUND and -ENOENT: 3, else 1). */
 int cmd_fail(const struct command *self, const struct fault *f);
 int cmd_usage(const struct command *self, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* sentence and usage line; EXIT_USAGE */
+void cmd_warn(const struct command *self, const char *fmt, ...) __attribute__((format(printf, 2, 3)));  /* "mintfs NAME: warning: sentence" */
+void cmd_warn_of_owner(const struct command *self, const char *dir); /* where a store in dir is somebody else's to read than the caller's */
 void cmd_print_help(const struct command *self);                                                     /* on standard output */
 
 /* Options that every command takes; cmd_parse fills them. */

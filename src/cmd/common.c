@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- errors and help ---- */
@@ -39,6 +41,27 @@ int cmd_usage(const struct command *self, const char *fmt, ...)
 	complain(self, text);
 	fprintf(stderr, "usage: mintfs %s%s%s\n", self->name, *self->args ? " " : "", self->args);
 	return EXIT_USAGE;
+}
+
+void cmd_warn(const struct command *self, const char *fmt, ...)
+{
+	char text[PATH_MAX + 256] = "warning: ";
+	size_t n = strlen(text);
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text + n, sizeof text - n, fmt, ap);
+	va_end(ap);
+	complain(self, text);
+}
+
+void cmd_warn_of_owner(const struct command *self, const char *dir)
+{
+	struct stat st;
+	char owner[64];
+	if (stat(dir, &st) < 0 || st.st_uid == geteuid())
+		return;
+	caller_user_name(st.st_uid, owner, sizeof owner);
+	cmd_warn(self, "%s belongs to %s, who can read all that lies in it", dir, owner);
 }
 
 void cmd_print_help(const struct command *self)

@@ -16,6 +16,7 @@ static int run(const struct command *self, int argc, char **argv)
 		return code;
 	if (registry_init(a.v[0], &f) < 0)
 		return cmd_fail(self, &f);
+	cmd_warn_of_owner(self, a.v[0]);
 	const char *path = realpath(a.v[0], whole) ? whole : a.v[0];
 	if (a.o.json) {
 		auto_buf struct buf b = BUF_INIT(1 << 20);

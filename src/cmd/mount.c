@@ -209,7 +209,7 @@ static void warn_of_hidden(const struct command *self, const char *dir)
 		buf_printf(&b, "more than %d entries are", MANY);
 	else
 		buf_printf(&b, "its %u %s", n, plural(n, "entry is", "entries are"));
-	fprintf(stderr, "mintfs %s: warning: %s is not empty: %s hidden until the drive is unmounted\n", self->name, dir, buf_text(&b));
+	cmd_warn(self, "%s is not empty: %s hidden until the drive is unmounted", dir, buf_text(&b));
 }
 
 /* ---- the daemon ---- */

@@ -324,3 +324,14 @@ def test_an_ordinary_users_store_is_backed_up_by_that_user_alone(place):
     assert call("backup", home / "b", "--store", home / "s", user=NOBODY).code == 0
     one_sentence(call("backup", home / "c", "--store", home / "s", user=NOBODY - 1), 1, "belongs to")
     assert call("restore", home / "b", home / "r", user=NOBODY).code == 0
+
+
+@as_root
+def test_root_is_told_whose_directory_takes_the_copy_of_a_store(place):
+    assert call("init", place / "s").err == ""
+    for name in ("i", "b", "r"):
+        (place / name).mkdir()
+        os.chown(place / name, NOBODY, NOBODY)
+    for argv in (["init", place / "i"], ["backup", place / "b", "--store", place / "s"], ["restore", place / "b", place / "r"]):
+        done = call(*argv)
+        assert done.code == 0 and f"warning: {argv[1] if argv[0] != 'restore' else argv[2]} belongs to nobody, who can read all" in done.err, done.err
