@@ -321,7 +321,7 @@ static int writer_is_there(const struct draft *d, struct fault *f)
 	struct writer_search s = {0};
 
 	map64_each(d->files, look_for_writer, &s);
-	const char *name = s.name && s.name[0] ? s.name : "a file without a name";
+	const char *name = s.name && s.name[0] ? s.name : "a file whose name is not known";
 	if (s.files > 1)
 		return fault_set(f, EBUSY, "%s and %u more are open for writing", name, s.files - 1);
 	return fault_set(f, EBUSY, "%s is open for writing", name);
