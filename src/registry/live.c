@@ -365,11 +365,11 @@ static int owner_write(struct catalog_conn *conn, void *arg)
 	return catalog_version_set_owner(conn, j->version_id, j->owner);
 }
 
-/* Its run ended well, and what follows from that is not on record: the commit was cut off by the end of the drive, or by a death. */
+/* It was seen how its run ended, and what follows from that is not on record: the end of the drive, or a death, came before its commit, or cut it off. */
 static bool is_undecided(struct catalog_conn *conn, const struct live *l, const struct catalog_run *run)
 {
 	struct catalog_version_text text = {0};
-	if (run->ended_ns == 0 || run->exit_status != 0 || catalog_version_text(conn, l->version_id, &text) < 0)
+	if (run->ended_ns == 0 || run->exit_status < 0 || catalog_version_text(conn, l->version_id, &text) < 0)
 		return false;
 	bool undecided = text.reason == NULL;
 	catalog_version_text_release(&text);
@@ -386,12 +386,15 @@ static void recall_run(struct registry *r, struct live *l)
 	if (run.key)
 		text_copy(l->run_key, sizeof l->run_key, run.key);
 	bool rebooted = !run.boot_id || strcmp(run.boot_id, r->boot_id) != 0, undecided = is_undecided(conn, l, &run);
-	l->n_chain = rebooted || undecided ? 0 : run_chain_parse(run.chain ? run.chain : "", l->chain, LIVE_CHAIN_MAX);
+	l->n_chain = rebooted ? 0 : run_chain_parse(run.chain ? run.chain : "", l->chain, LIVE_CHAIN_MAX);
 	l->holder_gone = rebooted || undecided;
 	l->recalled = !undecided;
-	l->status = undecided ? 0 : -1;
-	if (undecided)
+	l->status = -1;
+	if (undecided) {
+		l->holder = l->n_chain; /* nobody, until it is taken up again */
+		l->status = run.exit_status;
 		l->ended_ns = run.ended_ns;
+	}
 	catalog_run_release(&run);
 }
 

@@ -158,7 +158,7 @@ static void settle_job(void *arg)
 	struct live *l = arg;
 	struct live_table *t = l->table;
 	pthread_mutex_lock(&t->mutex);
-	bool over = !t->stopped && !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0;
+	bool ended = !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0, over = ended && !t->stopped;
 	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled, l->begun >= BEGUN_MAX};
 	l->settling = false;
 	l->settled = over || l->settled;
@@ -167,6 +167,8 @@ static void settle_job(void *arg)
 		l->begun++;
 	live_keep(l); /* should this process die at it */
 	pthread_mutex_unlock(&t->mutex);
+	if (ended && !over && !not_seen(&end))
+		record_end(t->r, l, end.status, end.at_ns); /* the drive ends before its turn came: what we saw and the next mount cannot see. live.c, recall_run */
 	struct own_work *at = over ? own_begin(t->r) : NULL;
 	bool busy = over && settle_run(t->r, l, &end) == -EBUSY;
 	own_end(at);

@@ -1,9 +1,11 @@
 """A commit of terabytes takes an hour. It ends when nobody waits for it any more, and its draft is as it was."""
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +124,38 @@ def test_the_commit_of_a_run_that_ended_well_is_tried_again_by_the_next_mount(ho
     drive.mount()
     wait_until(lambda: state(v) == "committed", SOON, "the next mount commits it")
     assert read(v / "model.bin") == b"weights" and reason(v) == ""
+
+
+def run_once(house, model, n, size=0, status=0):
+    """A run of its own, of a shell that writes a model; its draft."""
+    script = f"mkdir {model}/latest && cd {model}/latest && echo weights > model.bin && truncate -s +{size} model.bin; exit {status}"
+    p = house.start(script, env={"MINTFS_RUN": f"run {n}"})
+    assert p.wait(SOON) == status
+    return model / f"v{n}"
+
+
+def has_heard_of_ends(drive):
+    """The drive holds no descriptor of a process that is no more."""
+    for info in Path(f"/proc/{drive.worker()}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "Pid:\t-1\n" in info.read_text():
+                return False
+    return True
+
+
+def test_runs_whose_commit_was_not_begun_are_settled_by_the_next_mount_too(house, drive):
+    model = drive.model()
+    runs = [run_once(house, model, n, HUGE) for n in range(1, 6)]  # more than one user may have committed at once
+    failed = run_once(house, model, 6, status=3)
+    wait_until(lambda: has_heard_of_ends(drive), what="the drive has heard of the runs' ends")
+    drive.unmount()
+    for number in os.listdir(drive.store / "drafts"):
+        os.truncate(drive.store / "drafts" / number / "model.bin", 7)
+    drive.mount()
+    for v in runs:
+        wait_until(lambda v=v: state(v) == "committed", SOON, "the next mount commits it")
+        assert read(v / "model.bin") == b"weights"
+    assert wait_until(lambda: reason(failed), SOON, "the next mount judges it") == "failed: exit 3" and state(failed) == "draft"
 
 
 def test_a_commit_that_is_soon_done_is_waited_for_at_the_end_of_a_drive(house, drive):
