@@ -121,7 +121,7 @@ static int open_to_seal(struct blob_store *base, const struct blob_id *id, uint6
 	local_name(id, name);
 	if (r == 0)
 		r = sys_fstatat(local_store(base)->dir, name, &there, AT_SYMLINK_NOFOLLOW);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (there.st_ino != ret_st->st_ino)
 		return -ENOENT; /* swept */

@@ -81,7 +81,8 @@ static int wait_for_daemon(const struct daemon *d, struct fault *f)
 	int64_t left = (end - time_monotonic_ns()) / 1000000;
 	if (!alive && (d->pidfd < 0 || poll(&p, 1, left > 0 ? (int)left : 0) == 1))
 		return 0;
-	return fault_set(f, ETIMEDOUT, "%s is unmounted, but its daemon (process %d) is still at work: it may be hashing a commit", d->dir, (int)d->m.pid);
+	return fault_set(f, ETIMEDOUT, "%s is unmounted, but its daemon (process %d) is still at work: it may be hashing a commit, or a container (another mount namespace) still has the drive",
+		d->dir, (int)d->m.pid);
 }
 
 /* ---- who holds it ---- */

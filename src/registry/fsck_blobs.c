@@ -47,7 +47,7 @@ struct missing { struct fsck *k; const struct catalog_blob *row; bool is; };
 static int look_for_missing(void *arg)
 {
 	struct missing *m = arg;
-	struct catalog_blob now;
+	struct catalog_blob now = {0};
 	uint64_t size;
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = blob_size(m->k->r->blobs, &m->row->sha256, &size);

@@ -114,8 +114,10 @@ static int check_entries(struct pass *s, struct catalog_conn *conn)
 		s->broken = "is not there";
 		s->broken_at = s->next;
 	}
-	if (s->broken)
-		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)((uint64_t)s->broken_at - (uint64_t)v->first_child + 1), s->broken)) ? 0 : -ENOMEM;
+	if (s->broken) {
+		uint64_t place = (uint64_t)s->broken_at - (uint64_t)v->first_child + 1; /* ids of a hostile catalog may run over */
+		return note(k, v, fsck_note(k, FOUND_ENTRIES_BROKEN, "v%u: its entry %lld %s", v->number, (long long)place, s->broken)) ? 0 : -ENOMEM;
+	}
 	if (s->size == v->size && s->n_files == v->n_files && s->n_dirs == v->n_dirs)
 		return 0;
 	struct problem *p = note(k, v, fsck_note(k, FOUND_SUMS_WRONG, "v%u is said to hold %u %s of %llu bytes and %u %s at the top, but holds %llu of %llu and %llu", v->number,
