@@ -94,6 +94,8 @@ void registry_close(struct registry *r); /* the same, and waits for what is unde
 #define REGISTRY_OWN_THREADS 12
 struct registry_own { int64_t since_ns; pid_t tid; };
 void registry_own_look(struct keep *keep, unsigned i, struct registry_own *ret);
+/* The process that serves was ended, and not for what it did: what it was at is not held against a draft. */
+void registry_own_excuse(struct keep *keep);
 const char *registry_path(const struct registry *r); /* absolute path of the store */
 bool registry_read_only(const struct registry *r);
 int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */

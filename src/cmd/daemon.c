@@ -191,6 +191,7 @@ static int become(void *arg, const char *program, bool old)
 	if (setenv(HANDED_OVER, number, 1) < 0)
 		return -errno;
 	if (!old) {
+		registry_own_excuse(d->keep);
 		int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 		keep_fd_set(d->keep, KEEP_FD_OLD_PROGRAM, self);
 		if (before >= 0)

@@ -148,7 +148,7 @@ int live_kept_restore(struct live *l, struct kept_live *k)
 	l->n_chain = s->n_chain;
 	l->holder = s->holder;
 	l->tries = s->tries;
-	l->begun = s->begun;
+	l->begun = s->begun - (s->begun > 0 && l->table->r->excused);
 	l->status = s->status;
 	l->holder_gone = s->holder_gone;
 	l->recalled = s->recalled;

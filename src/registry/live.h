@@ -45,7 +45,7 @@ struct live {
 	unsigned n_parts, cap_parts;
 	int status;           /* wait status that counts: 0 good, -1 unknown */
 	unsigned tries;       /* to settle, in vain for EBUSY */
-	uint8_t begun;        /* how many processes in a row began to settle it, and did not live to end it; this one too, while it is at it */
+	uint8_t begun;        /* how many processes in a row began to settle it, and did not live to end it (an upgrade counts for nothing); this one too, while it is at it */
 	int64_t ended_ns;
 	struct kept_live *kept; /* NULL: not kept */
 	bool holder_gone;

@@ -37,6 +37,7 @@ struct registry {
 	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
 	struct readers *readers; /* NULL unless we serve and may write */
+	bool excused; /* settle.c: of the process before this one; fixed */
 	_Atomic int64_t ending_ns; /* since when it is to end (CLOCK_MONOTONIC); 0: it is not */
 	int64_t mount_id;   /* 0: no daemon */
 	int mount_fd;       /* flock on run/<mount_id> */
@@ -58,6 +59,7 @@ int refuse_system(struct fault *f, int error, const char *fmt, ...) __attribute_
 struct registry_kept {
 	int64_t mount_id;
 	struct own_work { _Atomic int64_t since_ns; _Atomic int32_t tid; } own[REGISTRY_OWN_THREADS];
+	atomic_bool excused; /* the process before was ended for a reason of its own */
 };
 _Static_assert(sizeof(struct registry_kept) <= KEEP_AREA_SIZE, "it fits its area");
 void settle_own_forget(struct registry *r); /* a process begins: what the one before was at, it is at no more */

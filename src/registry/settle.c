@@ -131,7 +131,10 @@ void settle_own_forget(struct registry *r)
 	struct registry_kept *k = kept_of(r->keep);
 	for (unsigned i = 0; k && i < REGISTRY_OWN_THREADS; i++)
 		own_end(&k->own[i]);
+	r->excused = k && atomic_exchange(&k->excused, false);
 }
+
+void registry_own_excuse(struct keep *keep) { atomic_store(&kept_of(keep)->excused, true); }
 
 void registry_own_look(struct keep *keep, unsigned i, struct registry_own *ret)
 {

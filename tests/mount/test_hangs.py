@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import attr, binary, commit, kernel_at_least, read, reason, settled, sh, state, wait_until, why, write
+from drive import attr, binary, commit, kernel_at_least, mintfs, read, reason, settled, sh, state, wait_until, why, write
 from recording_disk import Disk, done
 
 LIMIT = 1  # second; 30 without MINTFS_HANG_SECONDS
@@ -146,22 +146,34 @@ def test_a_commit_at_the_end_of_a_run_that_has_much_to_do_is_no_hang(house, watc
     assert restarts(drive) == 0
 
 
+def settler(drive, v):
+    """The worker, once it hashes for the commit of v, or has given it up."""
+    pid = drive.worker()
+    with contextlib.suppress(OSError):
+        if "did not survive" in reason(v) or any((t / "comm").read_text() == "mintfs-commit\n" for t in Path(f"/proc/{pid}/task").iterdir()):
+            return pid
+    return None
+
+
+@ends_are_known
+@pytest.mark.seconds(120)
+def test_a_commit_at_the_end_of_a_run_outlives_any_number_of_upgrades(house):
+    drive = house.mount(house.init(), options=("deaths=0",))
+    v = run_that_ends_well(house, drive.model(), 1 << 40)  # a hole that takes minutes to hash
+    for _ in range(4):
+        wait_until(lambda: settler(drive, v), what="a worker that settles the run")
+        mintfs("upgrade", drive.at)
+    wait_until(lambda: settler(drive, v), what="the newest worker settles the run")
+    assert reason(v) == ""
+
+
 @ends_are_known
 @pytest.mark.seconds(120)
 def test_a_commit_at_the_end_of_a_run_that_no_worker_survives_is_left_to_a_person(house):
     drive = house.mount(house.init(), options=("deaths=0",))
     v = run_that_ends_well(house, drive.model(), 1 << 40)  # a hole that takes minutes to hash
-
-    def at_it():
-        """The worker, once it hashes for the commit."""
-        pid = drive.worker()
-        with contextlib.suppress(OSError):
-            if "did not survive" in reason(v) or any((t / "comm").read_text() == "mintfs-commit\n" for t in Path(f"/proc/{pid}/task").iterdir()):
-                return pid
-        return None
-
     for _ in range(4):
-        died = wait_until(at_it, what="a worker that settles the run")
+        died = wait_until(lambda: settler(drive, v), what="a worker that settles the run")
         if "did not survive" in reason(v):
             break
         os.kill(died, signal.SIGKILL)
