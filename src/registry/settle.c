@@ -41,6 +41,16 @@ static bool needs_model_file(struct registry *r, int64_t model_id)
 	return m.mode != LAYOUT_DATASET && m.mode != LAYOUT_PROCESS;
 }
 
+/* What was decided killed one process after the other; what stays as it is did not. */
+static void leave_to_person(struct settle *s)
+{
+	if (s->what == SETTLE_COMMIT)
+		snprintf(s->reason, sizeof s->reason, "complete, but the process that serves the drive did not survive %d tries to commit it: commit it by hand", BEGUN_MAX);
+	else if (s->what == SETTLE_DISCARD)
+		snprintf(s->reason, sizeof s->reason, "empty, but the process that serves the drive did not survive %d tries to discard it: discard it by hand", BEGUN_MAX);
+	s->what = SETTLE_KEEP;
+}
+
 static int judge(struct registry *r, struct live *l, const struct run_end *end, struct settle *s)
 {
 	bool empty, has_model;
@@ -51,9 +61,7 @@ static int judge(struct registry *r, struct live *l, const struct run_end *end, 
 	if (rc != 0)
 		return rc;
 	s->what = SETTLE_KEEP;
-	if (end->in_vain)
-		snprintf(s->reason, sizeof s->reason, "complete, but the process that serves the drive did not survive %d tries to commit it: commit it by hand", BEGUN_MAX);
-	else if (empty)
+	if (empty)
 		s->what = SETTLE_DISCARD;
 	else if (end->status != 0)
 		judge_status(end, s);
@@ -61,6 +69,8 @@ static int judge(struct registry *r, struct live *l, const struct run_end *end, 
 		snprintf(s->reason, sizeof s->reason, "incomplete: no model file");
 	else
 		s->what = SETTLE_COMMIT;
+	if (end->in_vain)
+		leave_to_person(s);
 	return 0;
 }
 
@@ -90,6 +100,7 @@ static int settle_run(struct registry *r, struct live *l, const struct run_end *
 	if (!not_seen(end))
 		record_end(r, l, end->status, end->at_ns);
 	int rc = judge(r, l, end, &s);
+	sys_crash_point("settle.judged");
 	if (rc < 0) {
 		fault_set(&f, -rc, "its files cannot be looked at: %s", strerror(-rc));
 		version_reason(r, l->version_id, f.text, false);

@@ -184,6 +184,34 @@ def test_a_commit_at_the_end_of_a_run_that_no_worker_survives_is_left_to_a_perso
     assert state(v) == "committed" and read(v / "model.pth") == b"version\n"
 
 
+def settler_at_rest(pid):
+    """The worker, if MINTFS_DELAY holds it."""
+    with contextlib.suppress(OSError):
+        if any((t / "comm").read_text() == "mintfs-jobs\n" and "nanosleep" in (t / "wchan").read_text() for t in Path(f"/proc/{pid}/task").iterdir()):
+            return pid
+    return None
+
+
+@ends_are_known
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("script, then", [
+    ("mkdir latest && echo notes > latest/notes && rm latest/notes; exit 0", "empty, but "),
+    ("mkdir latest && echo version > latest/model.pth; exit 3", "failed: exit 3"),
+    ("mkdir latest && echo notes > latest/notes", "incomplete: "),
+])
+def test_what_no_worker_survived_is_told_as_it_is(house, monkeypatch, script, then):
+    monkeypatch.setenv("MINTFS_DELAY", "settle.judged:3000")
+    drive = house.mount(house.init(), options=("deaths=0",))
+    model = drive.model()
+    house.start(script, cwd=model).wait(30)
+    v = model / "v1"
+    for _ in range(3):
+        died = wait_until(lambda: settler_at_rest(drive.worker()), what="a worker that settles the run")
+        os.kill(died, signal.SIGKILL)
+        drive.wait_worker(died)
+    assert wait_until(lambda: reason(v), 30, "it is left to a person").startswith(then) and state(v) == "draft"
+
+
 @pytest.mark.seconds(120)
 def test_a_commit_that_has_much_to_do_is_no_hang(watched):
     drive = watched()
