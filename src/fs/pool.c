@@ -46,7 +46,7 @@ struct pool_job {
 	void *arg;
 };
 
-/* There is one for each thread of both pools. */
+/* There is one for each thread of the pools. */
 static struct kept_job *begin_job(struct kept_session *k, uint32_t opcode)
 {
 	for (unsigned i = 0; i < KEPT_JOBS; i++) {

@@ -165,12 +165,6 @@ static bool drop_before(uint64_t key, void *value, void *arg)
 	return true;
 }
 
-static bool settle_each(uint64_t key, void *value, void *arg)
-{
-	live_settle_soon(arg, value);
-	return true;
-}
-
 void live_pause(struct live_table *t)
 {
 	SCOPED_LOCK(&t->mutex);
@@ -188,5 +182,5 @@ void live_resume(struct live_table *t)
 		caller_watch_kept_done(t->watch);
 	SCOPED_LOCK(&t->mutex);
 	t->paused = false;
-	map64_each(t->by_version, settle_each, t);
+	live_settle_all(t);
 }

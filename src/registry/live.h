@@ -75,6 +75,7 @@ struct live_table {
 	size_t n_after;
 	size_t max; /* drafts; fixed */
 	bool stopped;
+	bool last_try;         /* of one draft; others wait for it (settle.c) */
 	bool paused;           /* nothing settles yet: open files are not all known again (live_resume) */
 	struct map64 *before;  /* records of the process before this one; only while the store is opened. NULL: none */
 };
@@ -108,5 +109,6 @@ int live_kept_restore(struct live *l, struct kept_live *k);
 /* settle.c */
 void live_record_reopened(struct live *l); /* its reason and the end of its run are taken back */
 void live_settle_soon(struct live_table *t, struct live *l); /* mutex held; if its run is over */
+void live_settle_all(struct live_table *t);                  /* mutex held; each whose run is over */
 
 #endif

@@ -1,7 +1,8 @@
 /* The end of a run: an empty draft is discarded, a complete one of a run that ended well is committed, any other gets its reason.
  *
  * No request waits for it, so it notes by itself since when it is at work, where the keeper sees it: one that hangs is found as a commit that somebody asked for is. What then kills one process after the other
- * must not go on for ever, at the cost of everybody on the drive: after BEGUN_MAX of them the draft is left to a person. */
+ * must not go on for ever, at the cost of everybody on the drive: after BEGUN_MAX of them the draft is left to a person. Which of several that were under way it was nobody knows, so the last try
+ * is made of one draft at a time: only the one that kills is left. */
 #include "live.h"
 #include "lineage.h"
 
@@ -172,24 +173,31 @@ static void settle_job(void *arg)
 	struct live *l = arg;
 	struct live_table *t = l->table;
 	pthread_mutex_lock(&t->mutex);
-	bool ended = !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0, over = ended && !t->stopped;
+	bool ended = !l->removed && !l->settled && live_run_over(l) && draft_open_files(l->draft) == 0, last = l->begun == BEGUN_MAX - 1;
+	bool over = ended && !t->stopped && !(last && t->last_try);
 	struct run_end end = {l->status, l->ended_ns ? l->ended_ns : time_now_ns(), l->recalled, l->begun >= BEGUN_MAX};
 	l->settling = false;
 	l->settled = over || l->settled;
 	l->acting = over;
 	if (over && !end.in_vain)
 		l->begun++;
+	t->last_try = t->last_try || (over && last);
 	live_keep(l); /* should this process die at it */
 	pthread_mutex_unlock(&t->mutex);
 	if (ended && !over && !not_seen(&end))
-		record_end(t->r, l, end.status, end.at_ns); /* the drive ends before its turn came: what we saw and the next mount cannot see. live.c, recall_run */
+		record_end(t->r, l, end.status, end.at_ns); /* the drive may end before its turn comes: what we saw and the next mount cannot see. live.c, recall_run */
 	struct own_work *at = over ? own_begin(t->r) : NULL;
 	bool busy = over && settle_run(t->r, l, &end) == -EBUSY;
 	own_end(at);
 	pthread_mutex_lock(&t->mutex);
 	l->acting = false;
-	l->begun = 0;
+	if (over)
+		l->begun = 0;
 	live_keep(l);
+	if (over && last) {
+		t->last_try = false;
+		live_settle_all(t); /* those that waited for it */
+	}
 	pthread_mutex_unlock(&t->mutex);
 	if (busy)
 		settle_again(t, l);
@@ -234,6 +242,14 @@ void live_settle_soon(struct live_table *t, struct live *l)
 	else
 		l->settling = true;
 }
+
+static bool settle_each(uint64_t key, void *value, void *arg)
+{
+	live_settle_soon(arg, value);
+	return true;
+}
+
+void live_settle_all(struct live_table *t) { map64_each(t->by_version, settle_each, t); }
 
 void live_quiet(struct live_table *t, int64_t version_id)
 {

@@ -1,5 +1,6 @@
 """A process that serves a drive and hangs is replaced; one that has much to do, or waits for a slow disk, is not."""
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -182,6 +183,31 @@ def test_a_commit_at_the_end_of_a_run_that_no_worker_survives_is_left_to_a_perso
     os.truncate(v / "model.pth", 8)
     commit(v)
     assert state(v) == "committed" and read(v / "model.pth") == b"version\n"
+
+
+def is_frozen(v):
+    try:
+        os.utime(v / "model.pth", ns=(1, 1))
+    except OSError as e:
+        return e.errno == errno.EBUSY
+    return False
+
+
+@ends_are_known
+@pytest.mark.seconds(120)
+def test_of_two_commits_that_no_worker_survived_one_is_tried_once_more_alone(house):
+    drive = house.mount(house.init(), options=("deaths=0",))
+    both = [run_that_ends_well(house, drive.model(m), 1 << 40) for m in ("product/P001_all/mlstm", "product/P002_all/mlstm")]
+    for n in range(3):
+        wait_until(lambda n=n: sum(map(is_frozen, both)) == (2 if n < 2 else 1), what="what is under way")
+        died = drive.worker()
+        os.kill(died, signal.SIGKILL)
+        drive.wait_worker(died)
+    left = wait_until(lambda: next((v for v in both if reason(v)), None), what="the draft that killed the last one is left to a person")
+    assert "did not survive" in reason(left)
+    both.remove(left)
+    wait_until(lambda: is_frozen(both[0]), what="the other one is tried again")
+    assert not is_frozen(left) and reason(both[0]) == ""
 
 
 def settler_at_rest(pid):
