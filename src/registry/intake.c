@@ -13,21 +13,31 @@
 #define INCOMING "incoming"
 #define NAME_SIZE 17   /* 16 hex digits */
 #define NEW_NAME "new" /* the file that is being filled */
+#define LIST_NAME "sealing" /* of struct sealing, one after the other */
 #define BATCH_FILES 2048
 #define BATCH_BYTES (UINT64_C(1) << 30)
 #define TRIES 8
+
+/* A content whose name here goes and that is sealed then, in this order, since an immutable file keeps its names. Who dies in between leaves the list to the sweep. */
+struct sealing {
+	struct blob_id id;
+	uint64_t inode;
+};
 
 struct intake {
 	int store, dir;
 	char name[NAME_SIZE];
 	struct blob_store *blobs;
 	struct catalog *catalog; /* while it is swept; NULL: of a copy */
+	bool swept;              /* its maker is dead */
 	struct log *log;
 	struct blob_item items[BATCH_FILES]; /* added, not put yet */
 	char names[BATCH_FILES][BLOB_HEX_SIZE];
 	size_t n;
 	uint64_t bytes;
 	bool unsettled; /* what is recorded could not be settled: the next sweep does it */
+	int list;       /* while it is settled */
+	off_t list_end;
 };
 
 /* ---- the directory ---- */
@@ -203,17 +213,31 @@ static uint64_t our_inode(struct intake *in, const char *name, const struct blob
 		blob.st_ino == ours.st_ino ? ours.st_ino : 0;
 }
 
-static int settle_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+/* What the maker asks to settle is durable; of what the dead left that alone is which the catalog records. */
+static bool may_settle(struct intake *in, const struct blob_id *id)
 {
-	if (!id)
+	struct catalog_blob row;
+	auto_read struct catalog_conn *conn = NULL;
+	return !in->swept || (in->catalog && catalog_read_begin(in->catalog, &conn) == 0 && catalog_blob_find(conn, id, &row) == 0 && !row.absence);
+}
+
+static int list_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+{
+	if (!id || !may_settle(in, id))
 		return 0;
-	uint64_t ours = our_inode(in, name, id);
-	int rc = sys_unlinkat(in->dir, name, 0);
-	if (rc < 0 && rc != -ENOENT)
-		return rc;
-	if (ours)
-		blob_seal(in->blobs, id, ours);
-	return 0;
+	struct sealing s = {*id, our_inode(in, name, id)};
+	if (s.inode == 0)
+		return 0;
+	int rc = sys_pwrite_full(in->list, &s, sizeof s, in->list_end);
+	if (rc == 0)
+		in->list_end += (off_t)sizeof s;
+	return rc;
+}
+
+static int drop_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
+{
+	int rc = id && may_settle(in, id) ? sys_unlinkat(in->dir, name, 0) : 0;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 static int clear_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
@@ -224,11 +248,53 @@ static int clear_name(struct intake *in, const char *name, const struct blob_id 
 	return rc == -ENOENT ? 0 : rc;
 }
 
+static int open_list(struct intake *in)
+{
+	struct stat st;
+	auto_close int fd = sys_openat(in->dir, LIST_NAME, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+	int rc = fd < 0 ? fd : sys_fstat(fd, &st);
+	if (rc < 0)
+		return rc;
+	in->list_end = st.st_size - st.st_size % (off_t)sizeof(struct sealing); /* one that is torn was never acted on */
+	return take_fd(&fd);
+}
+
+static int seal_listed(struct intake *in)
+{
+	struct sealing s;
+	char hex[BLOB_HEX_SIZE];
+	ssize_t n;
+	for (off_t at = 0; (n = sys_pread_full(in->list, &s, sizeof s, at)) == (ssize_t)sizeof s; at += (off_t)sizeof s) {
+		blob_id_hex(&s.id, hex);
+		int rc = sys_unlinkat(in->dir, hex, 0);
+		if (rc < 0 && rc != -ENOENT)
+			return rc;
+		sys_crash_point("import.name-gone");
+		blob_seal(in->blobs, &s.id, s.inode);
+	}
+	return n < 0 ? (int)n : 0;
+}
+
+static int settle(struct intake *in)
+{
+	auto_close int list = in->list = open_list(in);
+	int rc = list < 0 ? list : each_name(in, list_name, NULL);
+	if (rc == 0 && in->list_end > 0)
+		rc = sys_fsync(list);
+	if (rc == 0 && in->list_end > 0)
+		rc = sys_fsync(in->dir);
+	if (rc == 0)
+		rc = seal_listed(in);
+	if (rc == 0)
+		rc = each_name(in, drop_name, NULL);
+	return rc == 0 ? sys_unlinkat(in->dir, LIST_NAME, 0) : rc;
+}
+
 int intake_settle(struct intake *in)
 {
 	in->n = 0;
 	in->bytes = 0;
-	int rc = each_name(in, settle_name, NULL);
+	int rc = settle(in);
 	in->unsettled = rc < 0;
 	return rc;
 }
@@ -259,16 +325,6 @@ void intake_close(struct intake *in)
 
 struct sweep { int store, incoming; struct blob_store *blobs; struct catalog *catalog; struct log *log; };
 
-/* Recorded means flushed before. */
-static int settle_recorded(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
-{
-	struct catalog_blob row;
-	auto_read struct catalog_conn *conn = NULL;
-	if (!id || catalog_read_begin(in->catalog, &conn) < 0 || catalog_blob_find(conn, id, &row) < 0 || row.absence)
-		return 0;
-	return settle_name(in, name, id, f);
-}
-
 static void sweep_one(const struct sweep *s, const char *name)
 {
 	auto_close int fd = sys_openat(s->incoming, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
@@ -277,10 +333,10 @@ static void sweep_one(const struct sweep *s, const char *name)
 	struct intake *in = calloc(1, sizeof *in);
 	if (!in)
 		return;
-	*in = (struct intake){.store = s->store, .dir = take_fd(&fd), .blobs = s->blobs, .catalog = s->catalog, .log = s->log};
+	*in = (struct intake){.store = s->store, .dir = take_fd(&fd), .blobs = s->blobs, .catalog = s->catalog, .swept = true, .log = s->log};
 	text_copy(in->name, sizeof in->name, name);
 	log_info(s->log, INCOMING "/%s: left by a process that died, cleared", name);
-	if (s->catalog && each_name(in, settle_recorded, NULL) < 0)
+	if (intake_settle(in) < 0)
 		log_warning(s->log, INCOMING "/%s: contents that were recorded are not sealed yet", name);
 	intake_close(in);
 }

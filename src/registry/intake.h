@@ -1,7 +1,8 @@
 /* Contents on their way into a store from outside: files in incoming/<name>/, one a content, named by its SHA-256, then linked into blobs/. Private to the registry.
  *
  * The directory is locked as long as its maker lives. Names in it stay until the catalog refers to their contents (or nobody ever will), so that what a sweep
- * takes out of blobs/ meanwhile can be put there again; then they are removed and the blobs sealed: by intake_settle, or after a death by intake_sweep. What did not
+ * takes out of blobs/ meanwhile can be put there again; then they are removed and the blobs sealed: by intake_settle, which first lists them in a file, for after a
+ * death intake_sweep goes on with it. What did not
  * come so far stays unsealed, and nobody takes it for a content: after a power cut the name may be there without the bytes. */
 #ifndef REGISTRY_INTAKE_H
 #define REGISTRY_INTAKE_H
