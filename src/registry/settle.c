@@ -168,6 +168,20 @@ static void settle_again(struct live_table *t, struct live *l)
 		live_settle_soon(t, l);
 }
 
+/* This process lived to see the end of it. */
+static void settled(struct live *l, bool last)
+{
+	struct live_table *t = l->table;
+	SCOPED_LOCK(&t->mutex);
+	l->acting = false;
+	l->begun = 0;
+	live_keep(l);
+	if (last) {
+		t->last_try = false;
+		live_settle_all(t); /* those that waited for it */
+	}
+}
+
 static void settle_job(void *arg)
 {
 	struct live *l = arg;
@@ -189,16 +203,8 @@ static void settle_job(void *arg)
 	struct own_work *at = over ? own_begin(t->r) : NULL;
 	bool busy = over && settle_run(t->r, l, &end) == -EBUSY;
 	own_end(at);
-	pthread_mutex_lock(&t->mutex);
-	l->acting = false;
 	if (over)
-		l->begun = 0;
-	live_keep(l);
-	if (over && last) {
-		t->last_try = false;
-		live_settle_all(t); /* those that waited for it */
-	}
-	pthread_mutex_unlock(&t->mutex);
+		settled(l, last);
 	if (busy)
 		settle_again(t, l);
 	live_put(l);
