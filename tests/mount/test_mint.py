@@ -259,6 +259,7 @@ def test_a_subshell_reads_the_draft_of_its_shell_and_not_the_other_way_round(hou
         outer.do("os.readlink(m + '/latest')", m=model)
     outer.do("os.mkdir(m + '/latest')", m=model)
     assert outer.do("os.readlink(m + '/latest')", m=model) == "v2"
+    outer.do("p.communicate()")  # it stands on the drive
 
 
 def test_the_nearest_draft_is_latest_not_the_newest(house, drive, model):
@@ -274,6 +275,7 @@ def test_the_nearest_draft_is_latest_not_the_newest(house, drive, model):
     shell.do("subprocess.run(['mkdir', m + '/latest'], check=True)", m=model)
     assert shell.do("os.readlink(m + '/latest')", m=model) == "v3"
     assert shell.do(asked) == "v2\n"
+    shell.do("p.communicate()")  # it stands on the drive
 
 
 def test_outsiders_read_the_newest_committed_version(house, drive):
