@@ -205,30 +205,41 @@ int intake_still_put(struct intake *in, const struct blob_id *id, uint64_t size)
 }
 
 /* Is the blob our very file? Its inode; 0: it is a private copy, sealed already, or that of somebody who is still at work with it. */
-static uint64_t our_inode(struct intake *in, const char *name, const struct blob_id *id)
+static int our_inode(struct intake *in, const char *name, const struct blob_id *id, uint64_t *ret)
 {
 	auto_close int fd = blob_open(in->blobs, id);
-	struct stat blob, ours;
-	return fd >= 0 && sys_fstat(fd, &blob) == 0 && sys_fstatat(in->dir, name, &ours, AT_SYMLINK_NOFOLLOW) == 0 && blob.st_dev == ours.st_dev &&
-		blob.st_ino == ours.st_ino ? ours.st_ino : 0;
+	struct stat blob = {0}, ours = {0};
+	int rc = fd < 0 ? fd : sys_fstat(fd, &blob);
+	if (rc == 0)
+		rc = sys_fstatat(in->dir, name, &ours, AT_SYMLINK_NOFOLLOW);
+	if (rc == 0 || rc == -ENOENT)
+		*ret = rc == 0 && blob.st_dev == ours.st_dev && blob.st_ino == ours.st_ino ? ours.st_ino : 0;
+	return rc == -ENOENT ? 0 : rc;
 }
 
-/* What the maker asks to settle is durable; of what the dead left that alone is which the catalog records. */
-static bool may_settle(struct intake *in, const struct blob_id *id)
+/* What the maker asks to settle is durable; of what the dead left that alone is which the catalog records. 1, 0, or -errno: it cannot be told. */
+static int may_settle(struct intake *in, const struct blob_id *id)
 {
-	struct catalog_blob row;
+	struct catalog_blob row = {0};
 	auto_read struct catalog_conn *conn = NULL;
-	return !in->swept || (in->catalog && catalog_read_begin(in->catalog, &conn) == 0 && catalog_blob_find(conn, id, &row) == 0 && !row.absence);
+	if (!in->swept || !in->catalog)
+		return !in->swept;
+	int rc = catalog_read_begin(in->catalog, &conn);
+	if (rc == 0)
+		rc = catalog_blob_find(conn, id, &row);
+	return rc == 0 ? !row.absence : rc == -ENOENT ? 0 : rc;
 }
 
 static int list_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
-	if (!id || !may_settle(in, id))
-		return 0;
-	struct sealing s = {*id, our_inode(in, name, id)};
-	if (s.inode == 0)
-		return 0;
-	int rc = sys_pwrite_full(in->list, &s, sizeof s, in->list_end);
+	int rc = id ? may_settle(in, id) : 0;
+	if (rc <= 0)
+		return rc;
+	struct sealing s = {.id = *id};
+	rc = our_inode(in, name, id, &s.inode);
+	if (rc < 0 || s.inode == 0)
+		return rc;
+	rc = sys_pwrite_full(in->list, &s, sizeof s, in->list_end);
 	if (rc == 0)
 		in->list_end += (off_t)sizeof s;
 	return rc;
@@ -236,7 +247,9 @@ static int list_name(struct intake *in, const char *name, const struct blob_id *
 
 static int drop_name(struct intake *in, const char *name, const struct blob_id *id, struct fault *f)
 {
-	int rc = id && may_settle(in, id) ? sys_unlinkat(in->dir, name, 0) : 0;
+	int rc = id ? may_settle(in, id) : 0;
+	if (rc > 0)
+		rc = sys_unlinkat(in->dir, name, 0);
 	return rc == -ENOENT ? 0 : rc;
 }
 

@@ -58,6 +58,16 @@ def test_commits_that_wait_for_one_user_s_open_files_hold_up_no_other_user(house
     carl.kill()
 
 
+def ben_works(drive):
+    v = minted(drive.at / f"product/{BEN}_all/mlstm", BEN)
+    open_files = [open(v / f"{n}.bin", "wb") for n in range(10)]
+    os.listdir(v)
+    for f in open_files:
+        f.close()
+    apart(commit, v, uid=BEN)
+    assert state(v) == "committed"
+
+
 OPENS = {
     "writers": "files.append(os.open(draft + '/f%d' % n, os.O_RDWR | os.O_CREAT))",
     "readers": "files.append(os.open(draft + '/weights.pth', os.O_RDONLY))",
@@ -91,20 +101,11 @@ def test_files_that_one_user_has_open_leave_descriptors_for_others(house, store,
     assert carl.do("error") == errno.EMFILE and carl.do("len(files)") >= 40
     assert "as many files open as one user may have" in drive.log_text()
 
-    def works():
-        v = minted(drive.at / f"product/{BEN}_all/mlstm", BEN)
-        open_files = [open(v / f"{n}.bin", "wb") for n in range(10)]
-        os.listdir(v)
-        for f in open_files:
-            f.close()
-        apart(commit, v, uid=BEN)
-        assert state(v) == "committed"
-
-    works()
+    ben_works(drive)
     drive.wait_worker(drive.kill_worker())  # the next one counts what is open
     carl.do(UNTIL_REFUSED.replace("files, error = [], 0", "error = 0").format(OPENS[what]), **names)
     assert carl.do("error") == errno.EMFILE
-    works()
+    ben_works(drive)
     carl.do("for f in files: os.close(f)")
 
     def opens_again():
@@ -146,21 +147,12 @@ def test_processes_of_one_user_that_write_leave_descriptors_for_others(house, st
         fds = f"/proc/{drive.worker()}/fd"
         return sum("pidfd" in os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds))
 
-    def works():
-        v = minted(drive.at / f"product/{BEN}_all/mlstm", BEN)
-        open_files = [open(v / f"{n}.bin", "wb") for n in range(10)]
-        os.listdir(v)
-        for f in open_files:
-            f.close()
-        apart(commit, v, uid=BEN)
-        assert state(v) == "committed"
-
     carl.do(MANY_WRITERS, draft=draft)
     assert carl.do("refused") == 0
     assert watched() < 512 / 8 + 10
-    works()
+    ben_works(drive)
     drive.wait_worker(drive.kill_worker())
-    works()
+    ben_works(drive)
     assert watched() < 512 / 8 + 10
     carl.do("for pid in pids: os.kill(pid, signal.SIGKILL)\nfor pid in pids: os.waitpid(pid, 0)")
     carl.kill()
