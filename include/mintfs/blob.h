@@ -57,9 +57,10 @@ int blob_put_batch(struct blob_store *s, struct blob_item *items, size_t n, stru
  * has put since, who may still write to it: put it again. For who holds the store's write lock and refers to it next. */
 int blob_still_put(struct blob_store *s, const struct blob_item *item);
 
-/* After the catalog refers to it and the draft's own name is gone: mode 0444, immutable flag where the file system has it. Quiet where it cannot. inode: ret_inode of the
- * item, 0 where it is not known. A blob of another inode that has a second name is the file of somebody who is at work with it: it is left to him, and a sealed copy takes its place. */
-void blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode);
+/* After the catalog refers to it and the draft's own name is gone: mode 0444, immutable flag where the file system has it. inode: ret_inode of the item, 0 where it is not known.
+ * A blob of another inode that has a second name is the file of somebody who is at work with it: it is left to him, and a sealed copy takes its place.
+ * 0: as far as the file system and our rights allow; or it is gone. -EIO, -ENOSPC, -EMFILE, …: another time may do better; logged. */
+int blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode);
 
 int blob_open(struct blob_store *s, const struct blob_id *id);                           /* O_RDONLY descriptor, or -ENOENT, … */
 int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);       /* -ENOENT if it is not there */

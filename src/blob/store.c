@@ -47,13 +47,24 @@ int blob_still_put(struct blob_store *s, const struct blob_item *item)
 	return s->ops->still_put(s, item);
 }
 
-void blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode)
+/* What is refused for good is refused again: by the kind of file system, or for want of a right. */
+static bool may_do_better(int error)
+{
+	return error == -EIO || error == -ENOSPC || error == -EDQUOT || error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EINTR;
+}
+
+int blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode)
 {
 	struct fault f = FAULT_INIT;
 	uint64_t size;
+	int r = s->ops->seal(s, id, inode, &size);
 
-	if (s->ops->seal(s, id, inode, &size) == -EMLINK && blob_make_private(s, id, size, &f) < 0)
-		log_warning(s->log, "%s", f.text);
+	if (r == -EMLINK) {
+		r = blob_make_private(s, id, size, &f);
+		if (r < 0)
+			log_warning(s->log, "%s", f.text);
+	}
+	return may_do_better(r) ? r : 0;
 }
 
 int blob_open(struct blob_store *s, const struct blob_id *id)

@@ -221,20 +221,30 @@ static int staging_empty(struct registry *r, int64_t version_id)
 
 struct to_seal { struct blob_id id; uint64_t inode; /* 0: not known any more */ };
 
-/* Blobs are sealed when their names in the tree are gone; the tree's top goes last, so that a death in between is made good. */
+static int seal_all(struct registry *r, const struct to_seal *blobs, size_t n)
+{
+	int rc = 0;
+	for (size_t i = 0; i < n; i++) {
+		int sealed = blob_seal(r->blobs, &blobs[i].id, blobs[i].inode);
+		rc = rc == 0 ? sealed : rc;
+	}
+	return rc;
+}
+
+/* Blobs are sealed when their names in the tree are gone; the tree's top goes last, so that a death in between, or a disk that refuses, is made good. */
 static void clear_and_seal(struct registry *r, int64_t version_id, const struct to_seal *blobs, size_t n)
 {
 	int rc = remove_metadata(r, version_id);
 	if (rc == 0)
 		rc = staging_empty(r, version_id);
 	sys_crash_point("commit.staging-emptied");
-	for (size_t i = 0; rc == 0 && i < n; i++)
-		blob_seal(r->blobs, &blobs[i].id, blobs[i].inode);
+	if (rc == 0)
+		rc = seal_all(r, blobs, n);
 	sys_crash_point("commit.sealed");
 	if (rc == 0)
 		rc = drafts_remove(r->drafts, version_id);
 	if (rc < 0)
-		log_warning(r->log, "drafts/%lld cannot be removed (the next mount tries again): %s", (long long)version_id, strerror(-rc));
+		log_warning(r->log, "what the commit of version %lld left cannot be tidied (the next mount tries again): %s", (long long)version_id, strerror(-rc));
 }
 
 struct staging { struct registry *r; int64_t version_id; size_t n; struct to_seal blobs[]; };

@@ -303,7 +303,7 @@ int repair_unsealed(struct fsck *k, const struct problem *p, char *words, size_t
 		return repair_damaged(k, &damaged, words, size);
 	}
 	if (rc == 0)
-		blob_seal(k->r->blobs, &p->blob, 0);
+		rc = blob_seal(k->r->blobs, &p->blob, 0);
 	snprintf(words, size, "hashed, and sealed");
 	return rc < 0 ? rc : 1;
 }
@@ -339,8 +339,8 @@ static int protect_one(const struct blob_found *b, void *arg)
 	if (rc == 0)
 		rc = catalog_blob_find(conn, &b->id, &row);
 	if (rc == 0 && references_has(&t->k->live, row.id)) {
-		blob_seal(t->k->r->blobs, &b->id, 0);
-		t->done++;
+		rc = blob_seal(t->k->r->blobs, &b->id, 0);
+		t->done += rc == 0;
 	}
 	if (rc == -ENOENT)
 		rc = 0;

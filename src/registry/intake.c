@@ -277,15 +277,17 @@ static int seal_listed(struct intake *in)
 	struct sealing s;
 	char hex[BLOB_HEX_SIZE];
 	ssize_t n;
+	int sealed = 0;
 	for (off_t at = 0; (n = sys_pread_full(in->list, &s, sizeof s, at)) == (ssize_t)sizeof s; at += (off_t)sizeof s) {
 		blob_id_hex(&s.id, hex);
 		int rc = sys_unlinkat(in->dir, hex, 0);
 		if (rc < 0 && rc != -ENOENT)
 			return rc;
 		sys_crash_point("import.name-gone");
-		blob_seal(in->blobs, &s.id, s.inode);
+		rc = blob_seal(in->blobs, &s.id, s.inode);
+		sealed = sealed == 0 ? rc : sealed;
 	}
-	return n < 0 ? (int)n : 0;
+	return n < 0 ? (int)n : sealed;
 }
 
 static int settle(struct intake *in)

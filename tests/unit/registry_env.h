@@ -249,6 +249,25 @@ static void assert_content(struct fixture *x, int64_t version, const char *name,
 	free(text);
 }
 
+static int count_open(const struct blob_found *b, void *arg)
+{
+	*(int *)arg += b->is_blob && !b->sealed;
+	return 0;
+}
+
+/* Contents that somebody could still write to. */
+static int count_unsealed(struct fixture *x)
+{
+	struct blob_store *blobs;
+	int n = 0, dir = open(x->store, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(blob_store_open_local(dir, false, NULL, &blobs, NULL), 0);
+	for (int i = 0; i < 256; i++)
+		assert_int_equal(blob_scan(blobs, i, count_open, &n), 0);
+	blob_store_close(blobs);
+	close(dir);
+	return n;
+}
+
 /* Closes the store and forks: the child has it open and is to die at `point`; it must not go on behind that (_exit). */
 static pid_t fork_to_die(struct fixture *x, const char *point)
 {

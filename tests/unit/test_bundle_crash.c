@@ -191,27 +191,37 @@ static void test_a_death_does_not_stand_in_the_way_of_an_import_without_a_mount_
 
 /* ---- every system call fails in turn ---- */
 
+static void fresh_store(struct fixture *x, const char *name, int nth)
+{
+	char path[sizeof x->store];
+	registry_close(x->r);
+	assert_true(snprintf(path, sizeof path, "%.60s/%s-%d", x->path, name, nth) < (int)sizeof path);
+	strcpy(x->store, path);
+	assert_int_equal(registry_init(x->store, NULL), 0);
+	open_store(x);
+}
+
 static void test_what_was_recorded_and_could_not_be_settled_is_settled_by_the_next_mount(void **state)
 {
 	struct fixture *x = *state;
-	int fd = make_bundle(x), nth = 1;
-	for (bool hit = true; hit; nth++) {
-		char path[96];
-		sys_fault_arm("unlinkat", nth, EIO, false);
-		int rc = take(x, fd, NULL);
-		hit = sys_fault_hits() >= nth;
-		sys_fault_arm(NULL, 0, 0, false);
-		assert_int_equal(rc, 0);
-		registry_close(x->r);
-		open_store(x);
-		assert_all(x);
-		registry_close(x->r);
-		snprintf(path, sizeof path, "%s/unsettled-%d", x->path, nth);
-		snprintf(x->store, sizeof x->store, "%s", path);
-		assert_int_equal(registry_init(x->store, NULL), 0);
-		open_store(x);
+	static const char *const calls[] = {"unlinkat", "fchmod", "set_immutable"};
+	int fd = make_bundle(x);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		int nth = 1;
+		for (bool hit = true; hit; nth++) {
+			fresh_store(x, calls[i], nth);
+			sys_fault_arm(calls[i], nth, EIO, false);
+			int rc = take(x, fd, NULL);
+			hit = sys_fault_hits() >= nth;
+			sys_fault_arm(NULL, 0, 0, false);
+			assert_int_equal(rc, 0);
+			registry_close(x->r);
+			open_store(x);
+			assert_all(x);
+			assert_int_equal(count_unsealed(x), 0);
+		}
+		assert_true(nth > 4); /* one for each content, at least */
 	}
-	assert_true(nth > 4); /* a name for each content, at least */
 	close(fd);
 }
 

@@ -302,6 +302,36 @@ static void test_a_tree_that_is_cleared_away_under_the_eyes_of_fsck_is_no_stray(
 	}
 }
 
+static void test_what_the_disk_refuses_to_seal_is_sealed_by_the_next_mount(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	static const char *const calls[] = {"fchmod", "set_immutable"};
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		bool over = false;
+		int nth = 1;
+		for (; !over; nth++) {
+			char text[64];
+			snprintf(text, sizeof text, "%s %d", calls[i], nth);
+			struct catalog_version v = mint(x, model, "next");
+			put(x, v.id, "model.pth", text);
+			sys_fault_arm(calls[i], nth, EIO, false);
+			commit_ok(x, v.id);
+			registry_settle(x->r);
+			over = sys_fault_hits() < nth;
+			sys_fault_arm(NULL, 0, 0, false);
+			assert_true(count_unsealed(x) == 0 || count_in(x->store, "drafts") > 0); /* the next mount knows by it */
+			registry_close(x->r);
+			open_store(x);
+			registry_settle(x->r);
+			assert_int_equal(count_unsealed(x), 0);
+			assert_int_equal(count_in(x->store, "drafts"), 0);
+			assert_content(x, v.id, "model.pth", text);
+		}
+		assert_true(nth > 2); /* its own content, and its metadata.json */
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -315,6 +345,7 @@ int main(void)
 		T(test_a_discard_that_fails_leaves_the_draft_whole),
 		T(test_the_end_of_a_draft_on_a_full_disk_keeps_its_metadata_free_tree),
 		T(test_a_tree_that_is_cleared_away_under_the_eyes_of_fsck_is_no_stray),
+		T(test_what_the_disk_refuses_to_seal_is_sealed_by_the_next_mount),
 	};
 	return cmocka_run_group_tests_name("registry, failing calls", tests, NULL, NULL);
 }
