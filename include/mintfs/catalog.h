@@ -166,9 +166,8 @@ struct catalog_entry {
 	gid_t gid;
 	uint64_t size, blocks;
 	int64_t mtime_ns;
-	uint32_t nlink;
+	uint32_t nlink, n_children;
 	int64_t parent, first_child, inode;
-	uint32_t n_children;
 	struct blob_id blob;
 };
 struct catalog_metric { const char *name; double value; };
@@ -185,7 +184,16 @@ struct catalog_commit {
 	size_t n_entries;
 	const struct catalog_metric *metrics;
 	size_t n_metrics;
+	int64_t ahead; /* 0: the entries go in with the commit; else of catalog_ahead_begin, and all of them are in */
 };
+/* The entries of a version that has very many go in ahead of its commit, in slices, each in a transaction of its own: so others' writes have their turns in between. They are no
+ * version's until catalog_version_commit. Who gives up takes them out again; who dies leaves that to the next who serves the draft. -ESTALE: it is no draft, or its rows
+ * ahead are not what the caller thinks. */
+int catalog_ahead_begin(struct catalog_conn *conn, const struct catalog_commit *c, size_t n, int64_t *ret_ahead); /* sets the ids of all apart; adds the first n > 0 */
+int catalog_ahead_add(struct catalog_conn *conn, const struct catalog_commit *c, size_t from, size_t n);          /* in their order, without a gap */
+int catalog_ahead_end(struct catalog_conn *conn, int64_t version_id, int64_t *ret_end); /* 0: it has none. No two attempts have the same end */
+/* Takes out at most limit of the rows that end there; if there are others by now, or none, nothing. */
+int catalog_ahead_drop(struct catalog_conn *conn, int64_t version_id, int64_t end, unsigned limit, bool *ret_more);
 /* Turns a draft (else -ESTALE) into a committed version: files, blobs, metrics, the row itself, the model's newest_committed, the stamp. */
 int catalog_version_commit(struct catalog_conn *conn, const struct catalog_commit *c);
 
@@ -393,10 +401,11 @@ int catalog_blob_shard(struct catalog_conn *conn, uint8_t first_byte, catalog_bl
 int catalog_blob_find(struct catalog_conn *conn, const struct blob_id *sha256, struct catalog_blob *ret);
 int catalog_absent_set(struct catalog_conn *conn, int64_t blob, enum catalog_absence kind, int64_t at_ns, const char *why); /* FREED, DAMAGED */
 int catalog_absent_drop(struct catalog_conn *conn, int64_t blob);
-/* Which entries hold which content: regular files with id > after, in order, at most limit. blob is an id in `blobs`, small and dense. */
-struct catalog_reference { int64_t file_id, version_id, blob; enum catalog_state state; int64_t retired_ns; };
+/* Which entries hold which content: regular files with after < id < end, in order, at most limit. blob is an id in `blobs`, small and dense. The range of a draft's rows ahead ends
+ * at ahead_end, and may still be filled up to there; 0 of any other version. So that no such range is overlooked, its first row comes in any case, with blob 0 if it is no file. */
+struct catalog_reference { int64_t file_id, version_id, blob; enum catalog_state state; int64_t retired_ns, ahead_end; };
 typedef int catalog_reference_fn(const struct catalog_reference *x, void *arg);
-int catalog_reference_list(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_reference_fn *fn, void *arg);
+int catalog_reference_list(struct catalog_conn *conn, int64_t after, int64_t end, unsigned limit, catalog_reference_fn *fn, void *arg);
 
 /* ---- audit.c: facts for fsck, side by side, and the parts that can be made anew from others ---- */
 typedef int catalog_text_fn(const char *text, void *arg);

@@ -1,7 +1,4 @@
-/* The moment of commit: a draft becomes a committed version, in the caller's transaction.
- *
- * The entries come in breadth-first order and get consecutive ids, so an index into the caller's array is an id less a base. Nothing else
- * writes in between: there is one transaction at a time in a store. */
+/* The moment of commit: a draft becomes a committed version, in the caller's transaction. Its entries go in with it, or went in ahead (entries.c). */
 #include "internal.h"
 
 #include <math.h>
@@ -30,7 +27,7 @@ static int check_entry(const struct catalog_commit *c, size_t i)
 	return 0;
 }
 
-static int check_entries(const struct catalog_commit *c)
+int commit_check_entries(const struct catalog_commit *c)
 {
 	if (c->n_top > c->n_entries)
 		return -EINVAL;
@@ -40,87 +37,6 @@ static int check_entries(const struct catalog_commit *c)
 			return error;
 	}
 	return 0;
-}
-
-static int blob_find(struct sql *db, const struct blob_id *id, int64_t *ret)
-{
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "SELECT id FROM blobs WHERE sha256 = ?", &st);
-	if (error)
-		return error;
-	sql_bind_blob(st, id->sha256, sizeof id->sha256);
-	error = sql_first(st);
-	if (!error)
-		*ret = sql_int(st, 0);
-	return error;
-}
-
-static int blob_note(struct sql *db, const struct catalog_entry *e, int64_t *ret)
-{
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = blob_find(db, &e->blob, ret);
-	if (error != -ENOENT)
-		return error;
-	error = sql_prepare(db, "INSERT INTO blobs (sha256, size) VALUES (?, ?) RETURNING id", &st);
-	if (error)
-		return error;
-	sql_bind_blob(st, e->blob.sha256, sizeof e->blob.sha256);
-	sql_bind_int(st, (int64_t)e->size);
-	return sql_finish_id(st, ret);
-}
-
-/* The statement makes nulls of an inode that is the entry's own and of blob 0: they cost a byte less in each of many rows. */
-static int add_entry(struct sql_stmt *st, const struct catalog_commit *c, int64_t base, size_t i, int64_t blob)
-{
-	const struct catalog_entry *e = &c->entries[i];
-	sql_rewind(st);
-	sql_bind_int(st, base + (int64_t)i);
-	sql_bind_int(st, c->version_id);
-	sql_bind_int(st, e->parent < 0 ? -c->version_id : base + e->parent);
-	sql_bind_text(st, e->name);
-	sql_bind_int(st, e->type);
-	sql_bind_int(st, e->mode & 07777);
-	sql_bind_int(st, e->uid);
-	sql_bind_int(st, e->gid);
-	sql_bind_int(st, (int64_t)e->size);
-	sql_bind_int(st, (int64_t)e->blocks);
-	sql_bind_int(st, e->mtime_ns);
-	sql_bind_int(st, e->nlink);
-	sql_bind_int(st, base + e->inode);
-	sql_bind_int(st, e->n_children ? base + e->first_child : 0);
-	sql_bind_int(st, e->n_children);
-	sql_bind_int(st, blob);
-	sql_bind_text(st, e->type == CATALOG_SYMLINK ? e->target : NULL);
-	return sql_finish(st);
-}
-
-/* files.id counts on by itself (sqlite_sequence remembers ids of rows long gone); *ret_base is the next one. */
-static int next_file_id(struct sql *db, int64_t *ret_base)
-{
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "SELECT seq FROM sqlite_sequence WHERE name = 'files'", &st);
-	if (!error)
-		error = sql_first(st);
-	if (error && error != -ENOENT)
-		return error;
-	*ret_base = error ? 1 : sql_int(st, 0) + 1;
-	return 0;
-}
-
-static int add_entries(struct sql *db, const struct catalog_commit *c, int64_t base)
-{
-	auto_stmt struct sql_stmt *st = NULL;
-	int error = sql_prepare(db, "INSERT INTO files (id, version_id, parent, name, type, mode, uid, gid, size, blocks, mtime_ns, nlink,"
-		" inode, first_child, n_children, blob, target)"
-		" VALUES (?1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ?1), ?, ?, nullif(?, 0), ?)", &st);
-	for (size_t i = 0; !error && i < c->n_entries; i++) {
-		int64_t blob = 0;
-		if (c->entries[i].type == CATALOG_FILE)
-			error = blob_note(db, &c->entries[i], &blob);
-		if (!error)
-			error = add_entry(st, c, base, i, blob);
-	}
-	return error;
 }
 
 static int add_metrics(struct sql *db, const struct catalog_commit *c, const struct catalog_version *v)
@@ -179,21 +95,26 @@ static int update_model(struct sql *db, const struct catalog_version *v)
 	return error ? error : numbers_changed(db);
 }
 
+/* The ids of the entries, which are there when this returns. */
+static int settle_entries(struct sql *db, const struct catalog_commit *c, int64_t *ret_base)
+{
+	if (c->ahead)
+		return entries_ahead_whole(db, c, *ret_base = c->ahead);
+	int error = entries_next_id(db, ret_base);
+	return error ? error : entries_add(db, c, *ret_base, 0, c->n_entries);
+}
+
 int catalog_version_commit(struct catalog_conn *conn, const struct catalog_commit *c)
 {
 	struct catalog_version v;
 	int64_t base = 0;
-	int error = check_entries(c);
+	int error = c->ahead ? 0 : commit_check_entries(c);
 	if (!error)
 		error = catalog_version_get(conn, c->version_id, &v);
 	if (!error && v.state != CATALOG_DRAFT)
 		error = -ESTALE;
 	if (!error)
-		error = next_file_id(conn->db, &base);
-	if (!error)
-		error = add_entries(conn->db, c, base);
-	if (!error)
-		error = absent_returned(conn->db, base, c->n_entries);
+		error = settle_entries(conn->db, c, &base);
 	if (!error)
 		error = add_metrics(conn->db, c, &v);
 	if (!error)

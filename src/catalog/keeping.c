@@ -168,18 +168,20 @@ int absent_returned(struct sql *db, int64_t base, size_t n)
 	return sql_finish(st);
 }
 
-int catalog_reference_list(struct catalog_conn *conn, int64_t after, unsigned limit, catalog_reference_fn *fn, void *arg)
+int catalog_reference_list(struct catalog_conn *conn, int64_t after, int64_t end, unsigned limit, catalog_reference_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int r = sql_prepare(conn->db, "SELECT f.id, f.version_id, f.blob, v.state, coalesce(t.at_ns, 0)"
+	int r = sql_prepare(conn->db, "SELECT f.id, f.version_id, f.blob, v.state, coalesce(t.at_ns, 0),"
+		" CASE WHEN v.state = 0 AND v.n_entries > 0 THEN v.first_child + v.n_entries ELSE 0 END"
 		" FROM files f CROSS JOIN versions v ON v.id = f.version_id LEFT JOIN retirements t ON v.state = 2 AND t.version_id = v.id"
-		" WHERE f.id > ? AND f.blob IS NOT NULL ORDER BY f.id LIMIT ?", &st);
+		" WHERE f.id > ? AND f.id < ? AND (f.blob IS NOT NULL OR (v.state = 0 AND f.id = v.first_child)) ORDER BY f.id LIMIT ?", &st);
 	if (r)
 		return r;
 	sql_bind_int(st, after);
+	sql_bind_int(st, end);
 	sql_bind_int(st, limit);
 	while ((r = sql_step(st)) > 0) {
-		const struct catalog_reference x = {sql_int(st, 0), sql_int(st, 1), sql_int(st, 2), (enum catalog_state)sql_int(st, 3), sql_int(st, 4)};
+		const struct catalog_reference x = {sql_int(st, 0), sql_int(st, 1), sql_int(st, 2), (enum catalog_state)sql_int(st, 3), sql_int(st, 4), sql_int(st, 5)};
 		r = fn(&x, arg);
 		if (r)
 			return r;

@@ -1,6 +1,6 @@
 /* Commit: a draft becomes a version.
  *
- *   freeze → scan and check → hash → metadata.json → bytes and names into blobs/ → one catalog transaction → staging tree away → seal
+ *   freeze → scan and check → hash → metadata.json → bytes and names into blobs/ → one catalog transaction (record.c) → staging tree away → seal
  *
  * Each step is durable before the next. Until the transaction nothing in the draft's tree is touched (a metadata.json of ours is prepared beside it), so
  * thawing it is all that a failure needs, and a crash not even that; from the transaction on the version is committed whatever happens:
@@ -20,143 +20,6 @@ static void work_release(struct commit_work *w)
 	free(w->items);
 	free(w->entries);
 	free(w->metrics);
-}
-
-/* ---- bytes and names ---- */
-
-static int put_blobs(struct commit_work *w)
-{
-	struct draft_tree *t = &w->tree;
-	if (!w->items && !(w->items = calloc(t->n ? t->n : 1, sizeof *w->items)))
-		return -ENOMEM;
-	w->n_items = 0;
-	for (size_t i = 0; i < t->n; i++) {
-		const struct draft_entry *e = &t->entries[i];
-		bool ours = w->generated == (int64_t)i;
-		if (e->type == DRAFT_FILE && e->inode == (int64_t)i)
-			w->items[w->n_items++] = (struct blob_item){.dirfd = ours ? w->r->dirfd : draft_root(w->d), .path = ours ? w->generated_path : e->path,
-				.id = e->blob, .size = e->size};
-	}
-	return blob_put_batch(w->r->blobs, w->items, w->n_items, w->f);
-}
-
-/* ---- the transaction ---- */
-
-static int build_entries(struct commit_work *w)
-{
-	struct draft_tree *t = &w->tree;
-	w->entries = calloc(t->n ? t->n : 1, sizeof *w->entries);
-	if (!w->entries)
-		return -ENOMEM;
-	for (size_t i = 0; i < t->n; i++) {
-		const struct draft_entry *e = &t->entries[i];
-		struct catalog_entry *to = &w->entries[i];
-		*to = (struct catalog_entry){.name = e->name, .target = e->target, .uid = e->uid, .gid = e->gid, .size = e->size, .blocks = e->blocks,
-			.mtime_ns = e->mtime_ns, .nlink = e->nlink, .parent = e->parent, .first_child = e->first_child, .n_children = e->n_children, .inode = e->inode,
-			.blob = e->blob};
-		to->type = e->type == DRAFT_FILE ? CATALOG_FILE : e->type == DRAFT_DIRECTORY ? CATALOG_DIRECTORY : CATALOG_SYMLINK;
-		to->mode = e->type == DRAFT_SYMLINK ? 0777 : e->mode & (e->type == DRAFT_DIRECTORY ? 03555 : 0555);
-	}
-	return 0;
-}
-
-static int build_metrics(struct commit_work *w)
-{
-	w->metrics = calloc(w->metadata.n_metrics ? w->metadata.n_metrics : 1, sizeof *w->metrics);
-	if (!w->metrics)
-		return -ENOMEM;
-	for (unsigned i = 0; i < w->metadata.n_metrics; i++)
-		if (strlen(w->metadata.metrics[i].name) < CATALOG_NAME_MAX)
-			w->metrics[w->n_metrics++] = (struct catalog_metric){w->metadata.metrics[i].name, w->metadata.metrics[i].value};
-	return 0;
-}
-
-static bool has_metric(const struct commit_work *w, const char *name)
-{
-	for (size_t i = 0; i < w->n_metrics; i++)
-		if (!strcmp(w->metrics[i].name, name))
-			return true;
-	return false;
-}
-
-/* The model's metric: the one that the newest commit to name one names; else the first metric of the first commit that has any. Who names one that the version
- * itself does not have (a slip of the pen) takes no `best` from a model. */
-static int choose_best(struct catalog_conn *conn, const struct commit_work *w)
-{
-	const struct metadata *md = &w->metadata;
-	struct catalog_model m;
-	if (!md->best_name || md->best_mode == METADATA_BEST_UNKNOWN || strlen(md->best_name) >= CATALOG_NAME_MAX)
-		return 0;
-	int rc = catalog_model_get(conn, w->v.model_id, &m);
-	if (rc < 0 || (!md->best_named && m.best_metric[0]))
-		return rc;
-	if (md->best_named && m.best_metric[0] && !has_metric(w, md->best_name)) {
-		if (strcmp(m.best_metric, md->best_name) != 0)
-			log_warning(w->r->log, "v%u of model %lld names \"%s\" as the metric of best, and has none: best goes by \"%s\" as before", w->v.number,
-				(long long)m.id, md->best_name, m.best_metric);
-		return 0;
-	}
-	text_copy(m.best_metric, sizeof m.best_metric, md->best_name);
-	m.best_mode = (int)md->best_mode;
-	m.best_named = md->best_named;
-	return catalog_model_update(conn, &m);
-}
-
-/* A sweep may have run since the blobs were put: within the transaction, hence under the store's lock, they must be there, and be what was put. Another draft's file under the
- * name of a swept content has the same bytes only until its trainer goes on. */
-static int blobs_still_there(const struct commit_work *w)
-{
-	int rc = 0;
-	for (size_t i = 0; rc == 0 && i < w->n_items; i++)
-		rc = blob_still_put(w->r->blobs, &w->items[i]);
-	return rc;
-}
-
-static int commit_write(struct catalog_conn *conn, void *arg)
-{
-	struct commit_work *w = arg;
-	const struct draft_tree *t = &w->tree;
-	int rc = blobs_still_there(w);
-	if (rc < 0)
-		return rc;
-	struct catalog_commit c = {.version_id = w->v.id, .committed_ns = time_now_ns(), .mtime_ns = timespec_ns(t->root.st_mtim), .uid = t->root.st_uid,
-		.gid = t->root.st_gid, .mode = t->root.st_mode & 03555, .size = t->size, .n_files = t->n_files, .n_dirs = t->n_top_dirs, .n_top = (uint32_t)t->n_top,
-		.message = w->message, .metrics_summary = w->metadata.metrics_summary ? w->metadata.metrics_summary : "{}", .entries = w->entries, .n_entries = t->n,
-		.metrics = w->metrics, .n_metrics = w->n_metrics};
-	rc = catalog_version_commit(conn, &c);
-	if (rc == 0)
-		rc = catalog_version_set_reason(conn, w->v.id, NULL);
-	if (rc == 0)
-		rc = choose_best(conn, w);
-	if (rc == 0)
-		rc = about_write(conn, w);
-	if (rc == 0)
-		rc = lineage_write(conn, w->v.id, &w->lineage);
-	if (rc == 0)
-		rc = catalog_elsewhere_join(conn, &w->digest);
-	sys_crash_point("commit.in-transaction");
-	return rc;
-}
-
-#define PUT_TRIES 10 /* each failure is a sweep between two steps that lie milliseconds apart */
-
-static int put_and_record(struct commit_work *w)
-{
-	int rc = build_entries(w);
-	if (rc == 0)
-		rc = build_metrics(w);
-	if (rc < 0)
-		return rc;
-	/* What the versions before left is tidied first: until then their blobs are not sealed, and a content that they share with this one would be copied. */
-	workq_drain(w->r->tidying);
-	rc = -EAGAIN;
-	for (int attempt = 0; rc == -EAGAIN && attempt < PUT_TRIES; attempt++) { /* again: swept meanwhile */
-		rc = put_blobs(w);
-		sys_crash_point("commit.blobs-put");
-		if (rc == 0)
-			rc = catalog_write(w->r->catalog, true, commit_write, w);
-	}
-	return rc;
 }
 
 /* ---- after it ---- */
@@ -307,7 +170,7 @@ void commit_clear_staging(struct registry *r, int64_t version_id)
 #define STOP_LOOK_NS 100000000LL
 
 /* Is the commit to stop? Up to its transaction it may, at any point; where it reads and hashes, which alone may take hours, it asks. */
-static bool is_to_stop(void *arg)
+bool commit_is_to_stop(void *arg)
 {
 	struct commit_work *w = arg;
 	int64_t ending = atomic_load(&w->r->ending_ns), now = time_monotonic_ns();
@@ -321,20 +184,20 @@ static bool is_to_stop(void *arg)
 	return w->stopped != NULL;
 }
 
-static int refuse_stopped(struct commit_work *w) { return fault_set(w->f, EINTR, "%s", w->stopped); }
+int commit_refuse_stopped(struct commit_work *w) { return fault_set(w->f, EINTR, "%s", w->stopped); }
 
 struct look { struct commit_work *w; int rc; };
 
 static int look_at_file(const struct draft_entry *e, int fd, void *arg)
 {
 	struct look *l = arg;
-	return l->rc = is_to_stop(l->w) ? refuse_stopped(l->w) : commit_check_file(l->w, e, fd);
+	return l->rc = commit_is_to_stop(l->w) ? commit_refuse_stopped(l->w) : commit_check_file(l->w, e, fd);
 }
 
 static int hash(struct commit_work *w)
 {
-	int rc = draft_hash_until(w->d, &w->tree, is_to_stop, w, w->f);
-	return rc == -ECANCELED && w->stopped ? refuse_stopped(w) : rc;
+	int rc = draft_hash_until(w->d, &w->tree, commit_is_to_stop, w, w->f);
+	return rc == -ECANCELED && w->stopped ? commit_refuse_stopped(w) : rc;
 }
 
 static int scan(struct commit_work *w)
@@ -406,7 +269,7 @@ static int commit_draft(struct registry *r, const struct registry_actor *who, co
 	if (rc == 0)
 		rc = prepare(&w);
 	if (rc == 0)
-		rc = put_and_record(&w);
+		rc = commit_record(&w);
 	if (rc == 0) {
 		finish(&w);
 	} else {

@@ -1,4 +1,4 @@
-/* Private to commit.c (the steps), check.c (what a draft must be, and the metadata.json it gets) and about.c (what it tells of itself). */
+/* Private to commit.c (the steps), check.c (what a draft must be, and the metadata.json it gets), about.c (what it tells of itself) and record.c (what stays of it). */
 #ifndef REGISTRY_COMMIT_H
 #define REGISTRY_COMMIT_H
 
@@ -27,9 +27,15 @@ struct commit_work {
 	struct catalog_entry *entries;
 	struct catalog_metric *metrics;
 	size_t n_metrics;
+	int64_t ahead;               /* record.c: catalog_commit.ahead; entries, and items, that are in ahead */
+	size_t n_ahead, items_ahead;
 	struct blob_id digest; /* of the whole tree */
 	struct lineage lineage;
 };
+
+/* Is the commit to stop? Asked where it may: up to its transaction. arg: the struct commit_work. */
+bool commit_is_to_stop(void *arg);
+int commit_refuse_stopped(struct commit_work *w); /* -EINTR, with the reason */
 
 /* metadata.json, torn files: fills metadata, has_metadata. For each file as it is scanned, then for what no file was opened for. */
 int commit_check_file(struct commit_work *w, const struct draft_entry *e, int fd);
@@ -39,5 +45,8 @@ int commit_write_metadata(struct commit_work *w); /* beside the draft, and into 
 /* about.c: what the version tells of itself; prepared when all is hashed, written in the transaction. */
 int about_prepare(struct commit_work *w);
 int about_write(struct catalog_conn *conn, const struct commit_work *w);
+
+/* record.c: from what is hashed to a version that stays, or nothing at all. */
+int commit_record(struct commit_work *w);
 
 #endif

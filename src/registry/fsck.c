@@ -145,7 +145,7 @@ static int run_step(struct fsck *k, step_fn *step, const char *what)
 	return fsck_note(k, FOUND_CATALOG_PAGE, "%s cannot be read: %s", what, strerror(-rc)) ? fsck_settle(k) : -ENOMEM;
 }
 
-static int collect_live(struct fsck *k) { return references_collect(k->r, INT64_MAX, &k->live); }
+static int collect_live(struct fsck *k) { return references_collect(k->r, INT64_MAX, false, &k->live); }
 
 static int run_all(struct fsck *k)
 {

@@ -3,8 +3,8 @@
  *   references (a bit a content) → each of the 256 directories: what is there, less what is needed → in small groups: look again and remove, in one transaction
  *
  * A commit puts its contents first and records them later, in a transaction that looks whether they are still there and else puts them again (commit.c). A removal runs in a
- * transaction too, and there is one at a time in a store; in it the entries that came since the references were read are looked at. So a content goes only while nobody
- * refers to it, and who was about to refer to it finds it gone. The grace period only spares such commits the second time, and gives readers of a retired version time to end.
+ * transaction too, and there is one at a time in a store; in it the entries that came since the references were read are looked at, those ahead of a commit as well. So a content goes only
+ * while nobody refers to it, and who was about to refer to it finds it gone. The grace period only spares such commits the second time, and gives readers of a retired version time to end.
  *
  * Removed is unlinked within the transaction and freed after it: the bytes hang at a descriptor until then, since to free gigabytes takes long and everybody waits for the
  * transaction. A death in between leaves contents that are gone and not recorded as freed; nobody needs them, and the next gc records it. */
@@ -25,7 +25,7 @@ struct sweep {
 	struct blob_rows rows; /* of the directory at hand */
 	size_t at;             /* the next of them */
 	int64_t young_ns;      /* what was changed after that stays */
-	int64_t now_ns, last;
+	int64_t now_ns;
 	struct victim group[GROUP];
 	unsigned n;
 	enum { MAY_CLEAR_UNKNOWN, MAY_CLEAR, MAY_NOT_CLEAR } flag; /* the immutable one, which a drive that root mounted sets in an ordinary user's store, too */
@@ -50,7 +50,7 @@ static int remove_one(struct sweep *s, struct catalog_conn *conn, struct victim 
 static int sweep_write(struct catalog_conn *conn, void *arg)
 {
 	struct sweep *s = arg;
-	int rc = references_newer(&s->refs, conn, &s->last);
+	int rc = references_newer(&s->refs, conn);
 	for (unsigned i = 0; rc == 0 && i < s->n; i++)
 		rc = remove_one(s, conn, &s->group[i]);
 	sys_crash_point("gc.in-transaction");
@@ -75,7 +75,7 @@ static int sweep_group(struct sweep *s)
 	if (s->n > 0 && !s->how->dry_run) {
 		rc = catalog_write(s->r->catalog, false, sweep_write, s);
 		if (rc == 0)
-			s->refs.last_file = s->last;
+			references_keep(&s->refs);
 		sys_crash_point("gc.recorded");
 	}
 	for (unsigned i = 0; i < s->n; i++) {
@@ -166,7 +166,7 @@ int registry_gc(struct registry *r, const struct registry_gc *how, struct regist
 	if (r->read_only && !how->dry_run)
 		return refuse(f, VERDICT_READ_ONLY, "the store is open for reading only: nothing can be freed");
 	s.young_ns = s.now_ns - how->grace_ns;
-	int rc = references_collect(r, s.young_ns, &s.refs);
+	int rc = references_collect(r, s.young_ns, true, &s.refs);
 	for (unsigned shard = 0; rc == 0 && shard < 256; shard++)
 		rc = sweep_shard(&s, (uint8_t)shard);
 	if (rc == 0)

@@ -6,17 +6,23 @@
 
 /* ---- references.c: which contents are needed ---- */
 
-/* A bit for each row of `blobs`, whose ids are small and dense: a million contents cost 125 KB. A bit that is set too many keeps a content; none is ever set too few,
- * since entries are only added: whoever wants to remove a content looks, under the store's lock, at the entries that have come since (references_newer). */
+/* A bit for each row of `blobs`, whose ids are small and dense: a million contents cost 125 KB. A bit that is set too many keeps a content; none is ever set too few:
+ * whoever wants to remove a content looks, under the store's lock, at the entries that have come since (references_newer). They have higher ids than all before, or ids that a commit of very
+ * many has set apart: of these ranges it is known how far they have been looked at. */
+struct open_range { int64_t end, upto, seen; };
 struct references {
 	uint64_t *bits;
 	size_t n_words;
-	int64_t last_file;        /* entries up to this one have been looked at */
+	int64_t last_file, last_seen; /* entries up to last_file have been looked at, but for those of the open ranges behind `upto`; seen: by references_newer */
+	struct open_range *open;
+	size_t n_open;
 	int64_t retired_since_ns; /* versions retired after that time count as if they were not */
+	bool with_drafts;         /* what is recorded ahead of a commit counts */
 };
-int references_collect(struct registry *r, int64_t retired_since_ns, struct references *ret); /* in pieces, each with a snapshot of its own */
-/* Sets the bits of the entries behind last_file too, as conn sees them; *ret_last: the last of them. last_file is left to the caller: the transaction may be undone. */
-int references_newer(struct references *refs, struct catalog_conn *conn, int64_t *ret_last);
+int references_collect(struct registry *r, int64_t retired_since_ns, bool with_drafts, struct references *ret); /* in pieces, each with a snapshot of its own */
+/* Sets the bits of the entries that came since, too, as conn sees them. If the transaction is not undone they need not be looked at again: references_keep. */
+int references_newer(struct references *refs, struct catalog_conn *conn);
+void references_keep(struct references *refs);
 int references_add(struct references *refs, int64_t blob); /* -ENOMEM; -EUCLEAN for an id that cannot be */
 bool references_has(const struct references *refs, int64_t blob);
 void references_release(struct references *refs);

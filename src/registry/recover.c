@@ -22,6 +22,29 @@ static int id_list_add(struct id_list *l, int64_t id)
 	return 0;
 }
 
+struct drop_job { struct registry *r; int64_t id, end; };
+
+static void drop_job(void *arg)
+{
+	struct drop_job *j = arg;
+	ahead_drop(j->r, j->id, j->end);
+	free(j);
+}
+
+/* What a commit recorded ahead that did not come to its end. Nobody waits for it: a new commit of the draft takes it out itself, and has other rows by the time this comes to its turn. */
+static void drop_ahead_later(struct registry *r, int64_t id)
+{
+	int64_t end = 0;
+	if (ahead_end(r, id, &end) < 0 || end == 0)
+		return;
+	struct drop_job *j = malloc(sizeof *j);
+	if (!j)
+		return; /* the next mount does it, or the next commit */
+	*j = (struct drop_job){r, id, end};
+	if (workq_submit_for(r->jobs, 0, drop_job, j) < 0)
+		drop_job(j);
+}
+
 static int collect_draft_row(const struct catalog_version *v, const struct catalog_version_text *text, void *arg) { return id_list_add(arg, v->id); }
 static int collect_draft_dir(int64_t id, void *arg) { return id_list_add(arg, id); }
 
@@ -42,6 +65,8 @@ static void recover_rows(struct registry *r)
 		auto_draft struct draft *d = NULL;
 		bool writable;
 		int rc = registry_draft_get(r, rows.ids[i], &d, &writable);
+		if (rc == -ENXIO || (rc == 0 && writable))
+			drop_ahead_later(r, rows.ids[i]);
 		if (rc == -ENXIO) { /* the row is there, the tree is not */
 			log_warning(r->log, "draft %lld has lost its directory: discarded", (long long)rows.ids[i]);
 			catalog_write(r->catalog, false, discard_write, &rows.ids[i]);

@@ -19,6 +19,8 @@ struct readers;
 #define JOBS_THREADS REGISTRY_OWN_THREADS
 #define JOBS_EACH 3 /* of one user: another's automatic commit does not wait behind his terabytes */
 
+#define SLICE 2048 /* 20 to 40 ms, for which others wait */
+
 struct registry {
 	char *path, *mountpoint; /* mountpoint: NULL unless we serve one */
 	int dirfd;
@@ -37,6 +39,7 @@ struct registry {
 	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
 	struct readers *readers; /* NULL unless we serve and may write */
+	size_t slice;       /* entries of a commit that go into the catalog in one transaction; SLICE but in tests */
 	bool excused; /* settle.c: of the process before this one; fixed */
 	_Atomic int64_t ending_ns; /* since when it is to end (CLOCK_MONOTONIC); 0: it is not */
 	int64_t mount_id;   /* 0: no daemon */
@@ -167,6 +170,10 @@ void commit_clear_staging(struct registry *r, int64_t version_id);
 int staging_remove(struct registry *r, int64_t version_id);
 /* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
 void staging_metadata_name(int64_t version_id, char out[64]);
+
+/* ---- record.c: rows ahead of a commit (mintfs/catalog.h) that did not come to its end; end 0: there are none ---- */
+int ahead_end(struct registry *r, int64_t version_id, int64_t *ret);
+int ahead_drop(struct registry *r, int64_t version_id, int64_t end); /* those of one attempt, unless the drive is about to end; logs what fails */
 
 /* ---- evaluate.c ---- */
 /* The text of a JSON object that holds a number, into compact JSON, to be freed: NaN is null, numbers stay as they were written. VERDICT_BAD_METADATA: it is none. */

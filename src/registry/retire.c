@@ -44,7 +44,7 @@ static int is_shared(struct registry *r, int64_t version_id, const struct blob_i
 		if (rc == 0) {
 			h.n = 0;
 			h.blob = row.id;
-			rc = catalog_reference_list(conn, h.last, HOLDERS_PIECE, look_for_others, &h);
+			rc = catalog_reference_list(conn, h.last, INT64_MAX, HOLDERS_PIECE, look_for_others, &h);
 		}
 	}
 	*ret = h.others;

@@ -119,6 +119,7 @@ int registry_open(const struct registry_options *o, struct registry **ret, struc
 	r->keep = o->keep;
 	settle_own_forget(r);
 	r->daemon_pid = o->daemon_pid ? o->daemon_pid : getpid();
+	r->slice = SLICE;
 	r->on_event = o->on_event;
 	r->event_arg = o->event_arg;
 	if (gethostname(r->host, sizeof r->host - 1) < 0)

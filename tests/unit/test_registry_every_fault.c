@@ -42,10 +42,27 @@ static void own_metadata_prepare(struct walk *w)
 
 static int commit_act(struct walk *w) { return registry_commit(w->x->r, &w->x->me, w->id, "a message", &w->f); }
 
+/* With so few entries as if it had very many. */
+static int sliced_act(struct walk *w)
+{
+	w->x->r->slice = 1;
+	int rc = commit_act(w);
+	w->x->r->slice = SLICE;
+	return rc;
+}
+
 static void draft_is_whole(struct walk *w)
 {
 	assert_int_equal(get(w->x, w->id).state, CATALOG_DRAFT);
 	assert_true(has_file(w, "model.pth") && has_file(w, "notes.txt"));
+}
+
+static void nothing_is_ahead(struct walk *w)
+{
+	int64_t end = -1;
+	draft_is_whole(w);
+	assert_int_equal(ahead_end(w->x->r, w->id, &end), 0);
+	assert_int_equal(end, 0);
 }
 
 static void commit_is_new(struct walk *w)
@@ -414,6 +431,7 @@ static const struct operation operations[] = {
 	{"mint", mint_prepare, mint_act, NULL, mint_is_new, false, 0},
 	{"commit", fresh_draft, commit_act, draft_is_whole, commit_is_new, false, 0},
 	{"commit with the trainer's metadata.json", own_metadata_prepare, commit_act, draft_is_whole, commit_is_new, false, 0},
+	{"commit in slices", fresh_draft, sliced_act, nothing_is_ahead, commit_is_new, false, 0},
 	{"discard", fresh_draft, discard_act, draft_is_whole, discard_is_new, false, 0},
 	{"set an alias", alias_none, alias_act, leads_nowhere, leads_to_2, false, 0},
 	{"move an alias", alias_at_1, alias_act, leads_to_1, leads_to_2, false, 0},
