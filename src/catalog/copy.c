@@ -29,11 +29,13 @@ int catalog_copy(struct catalog *c, int dirfd, const char *name, struct fault *f
 	if (snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dirfd, name) >= (int)sizeof path)
 		return -ENAMETOOLONG;
 	int error = catalog_read_begin(c, &conn);
+	if (!error) /* what stands in the copy runs when it is settled */
+		error = schema_verify(conn->db, c->plan, c->plan->format, c->where, f);
 	if (!error)
 		error = sql_copy_database(conn->db, path);
 	if (!error)
 		error = settle_copy(path, c->log);
-	return error ? fault_set(f, -error, "the catalog of %s cannot be copied: %s", c->where, strerror(-error)) : 0;
+	return error ? fault_default(f, -error, "the catalog of %s cannot be copied: %s", c->where, strerror(-error)) : 0;
 }
 
 int catalog_store_id(struct catalog_conn *conn, int64_t *ret_id)

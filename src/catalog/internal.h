@@ -57,6 +57,7 @@ struct writer {
 	/* the owner's: */
 	struct catalog_conn *conn; /* opened with the first write */
 	int log_pages, checkpoint_pages; /* of the log now, and when the last checkpoint was tried */
+	int64_t schema; /* the cookie of the one that was verified; -1: none yet */
 	bool may_sync; /* by itself: not after a failure, until something is written again; catalog_sync reports it */
 };
 
@@ -68,6 +69,8 @@ struct schema_plan {
 	int format; /* what this program writes */
 	const struct schema_step *steps;
 	size_t n_steps;
+	const struct schema_step *altered; /* CREATE TABLE of what steps up to a format have altered, as sqlite_schema has it then */
+	size_t n_altered;
 };
 
 struct catalog {
@@ -75,7 +78,7 @@ struct catalog {
 	int lock_fd; /* -1: read-only */
 	bool read_only;
 	enum sql_access reader_access;
-	int format;
+	const struct schema_plan *plan; /* lives as long */
 	struct log *log;
 	char where[CATALOG_WHERE_MAX];
 	pthread_mutex_t store_mutex;
@@ -92,12 +95,17 @@ void store_unlock(struct catalog *c);
 
 /* schema.c */
 extern const struct schema_plan schema_current;
+extern const char schema_tables[], schema_views[]; /* of format 1 */
 int schema_create(struct sql *db);
 /* Is this a catalog? Its format into *ret_format: -EUCLEAN, -EPROTONOSUPPORT with a sentence. */
 int schema_check(struct sql *db, int known, const char *where, int *ret_format, struct fault *f);
 int schema_format(struct sql *db, int *ret_format);
+int schema_cookie(struct sql *db, int64_t *ret); /* differs after each change of the schema */
 int schema_is_logged(struct sql *db, bool *ret_logged);
 int schema_upgrade(struct sql *db, const struct schema_plan *plan, const char *where, struct log *log, struct fault *f);
+
+/* schema_own.c: is what our statements meet as we made it at that format, and nothing added that would run with them? -EUCLEAN with a sentence. */
+int schema_verify(struct sql *db, const struct schema_plan *plan, int format, const char *where, struct fault *f);
 
 /* schema_lineage.c: steps to format 2 */
 extern const char schema_modes[], schema_about[], schema_lineage[], schema_elsewhere[], schema_experiments[];

@@ -19,6 +19,7 @@ struct catalog_legacy { struct sql *db; };
 static int fill(struct sql *db)
 {
 	/* query_only would forbid the temporary table, too; the file itself is open for reading only */
+	sql_admit_views(db); /* model_versions may be one */
 	int error = sql_script(db, "PRAGMA query_only=0; PRAGMA temp_store=FILE;"
 		"CREATE TEMP TABLE rows_there AS SELECT model_identifier AS identifier, model_type AS type, version, created_at, metrics_summary FROM main.model_versions"
 		" LIMIT 1 + " TEXT(ROWS_MAX) ";");

@@ -213,6 +213,8 @@ static int look(struct catalog *c, const struct schema_plan *plan, int *ret_form
 		return fault_set(f, -error, "%s/" CATALOG_FILE_NAME " cannot be opened: %s", c->where,
 			error == -EUCLEAN ? "it is damaged, or no database" : strerror(-error));
 	error = schema_check(conn->db, plan->format, c->where, ret_format, f);
+	if (!error)
+		error = schema_verify(conn->db, plan, *ret_format, c->where, f);
 	return error ? error : schema_is_logged(conn->db, ret_logged);
 }
 
@@ -254,7 +256,7 @@ int catalog_open_with(int dirfd, bool read_only, struct log *log, const struct s
 		return fault_set(f, ENOMEM, "no memory for the catalog");
 	c->lock_fd = -1;
 	c->read_only = read_only;
-	c->format = plan->format;
+	c->plan = plan;
 	c->log = log;
 	c->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
 	if (c->dirfd < 0)

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char TABLES[] =
+const char schema_tables[] =
 	"CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
 	"INSERT INTO meta VALUES ('numbers_stamp', 1);"
 
@@ -94,7 +94,7 @@ static const char TABLES[] =
 	" pid INTEGER NOT NULL, read_only INTEGER NOT NULL, since_ns INTEGER NOT NULL,"
 	" host TEXT NOT NULL, boot_id TEXT NOT NULL, mountpoint TEXT NOT NULL) STRICT;";
 
-static const char VIEWS[] =
+const char schema_views[] =
 	"CREATE VIEW model_versions AS SELECT"
 	" v.id AS id, m.identifier AS model_identifier, m.type AS model_type, 'v' || v.number AS version,"
 	" 'saved_models/' || m.path || '/v' || v.number || '/' AS model_path,"
@@ -165,9 +165,9 @@ int schema_create(struct sql *db)
 	if (!error)
 		error = sql_script(db, text);
 	if (!error)
-		error = sql_script(db, TABLES);
+		error = sql_script(db, schema_tables);
 	if (!error)
-		error = sql_script(db, VIEWS);
+		error = sql_script(db, schema_views);
 	if (!error)
 		error = add_first_dir(db, true, "", 0755);
 	for (size_t i = 0; !error && i < ARRAY_SIZE(modes); i++)
@@ -198,6 +198,11 @@ int schema_format(struct sql *db, int *ret_format)
 	if (!error)
 		*ret_format = (int)format;
 	return error;
+}
+
+int schema_cookie(struct sql *db, int64_t *ret)
+{
+	return pragma_int(db, "PRAGMA schema_version", ret);
 }
 
 int schema_check(struct sql *db, int known, const char *where, int *ret_format, struct fault *f)
@@ -245,6 +250,8 @@ int schema_upgrade(struct sql *db, const struct schema_plan *plan, const char *w
 	if (error)
 		return fault_set(f, -error, "%s/" CATALOG_FILE_NAME " cannot be upgraded: %s", where, strerror(-error));
 	error = schema_check(db, plan->format, where, &format, f);
+	if (!error)
+		error = schema_verify(db, plan, format, where, f);
 	if (!error && format < plan->format)
 		error = run_steps(db, plan, format);
 	if (!error)

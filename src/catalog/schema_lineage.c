@@ -55,10 +55,10 @@ const char schema_lineage[] =
 	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
 	" boot_id TEXT NOT NULL, pid INTEGER NOT NULL, start INTEGER NOT NULL,"
 	" chain TEXT NOT NULL," /* \"pid:start pid:start\": its ancestors of the same job, nearest first */
-	" run_key TEXT, uid INTEGER NOT NULL, seen_ns INTEGER NOT NULL) STRICT;"
+	" run_key TEXT, uid INTEGER NOT NULL, seen_ns INTEGER NOT NULL, command_id INTEGER) STRICT;"
 	"CREATE UNIQUE INDEX seen_processes_key ON seen_processes (boot_id, pid, start);"
 	"CREATE TABLE seen_reads ("
-	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL, at_ns INTEGER NOT NULL,"
+	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL, at_ns INTEGER NOT NULL, inherited INTEGER NOT NULL DEFAULT 0,"
 	" PRIMARY KEY (process_id, version_id)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE seen_writes (" /* drafts, also after their end, as long as the process is remembered */
 	" process_id INTEGER NOT NULL, version_id INTEGER NOT NULL,"

@@ -23,6 +23,7 @@ enum sql_access {
 };
 
 int sql_open(const char *path, enum sql_access access, struct log *log, struct sql **ret);
+void sql_admit_views(struct sql *db); /* they are refused (-EUCLEAN) until then */
 void sql_close(struct sql *db); /* NULL is fine; rolls back what is open; does not checkpoint */
 
 /* Statements. sql_prepare keeps them for the life of the connection under the address of their text, which must be a literal; one that is

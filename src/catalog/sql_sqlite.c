@@ -22,6 +22,7 @@
 #define BUSY_TIMEOUT_MS 10000
 #define READER_CACHE_KIB 512
 #define WRITER_CACHE_KIB 2048
+#define LENGTH_MAX (128 << 20) /* of a value or a row: beyond what is ever written, below what a foreign expression could take of the memory */
 
 struct sql_stmt {
 	struct sql *db;
@@ -125,6 +126,8 @@ static int configure(struct sql *db, enum sql_access access)
 	sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, access != SQL_CREATE, NULL);
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL); /* before the schema is read: somebody may have put one in a table's place */
+	sqlite3_limit(db->handle, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
 	sqlite3_wal_autocheckpoint(db->handle, 0);
 	sqlite3_wal_hook(db->handle, on_commit, db);
 	snprintf(text, sizeof text,
@@ -172,6 +175,11 @@ void sql_close(struct sql *db)
 	}
 	sqlite3_close_v2(db->handle);
 	free(db);
+}
+
+void sql_admit_views(struct sql *db)
+{
+	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_ENABLE_VIEW, 1, NULL);
 }
 
 /* ---- statements ---- */

@@ -66,9 +66,7 @@ static const char USES[] =
 	" first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, times INTEGER NOT NULL, readers INTEGER NOT NULL,"
 	" PRIMARY KEY (version_id, command_id)) STRICT, WITHOUT ROWID;"
 	"CREATE INDEX seen_uses_command ON seen_uses (command_id);"
-	"ALTER TABLE seen_processes ADD COLUMN command_id INTEGER;"
-	"CREATE INDEX seen_processes_command ON seen_processes (command_id) WHERE command_id IS NOT NULL;"
-	"ALTER TABLE seen_reads ADD COLUMN inherited INTEGER NOT NULL DEFAULT 0;";
+	"CREATE INDEX seen_processes_command ON seen_processes (command_id) WHERE command_id IS NOT NULL;";
 
 static const struct schema_step STEPS[] = {
 	{2, EVENTS},
@@ -88,4 +86,4 @@ static const struct schema_step STEPS[] = {
 	{2, USES},
 };
 
-const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS)};
+const struct schema_plan schema_current = {CATALOG_FORMAT, STEPS, ARRAY_SIZE(STEPS), NULL, 0};

@@ -52,6 +52,7 @@ void writer_init(struct writer *w)
 	w->tail = &w->head;
 	w->unsynced = true;
 	w->may_sync = true;
+	w->schema = -1;
 	w->nice = getpriority(PRIO_PROCESS, 0);
 }
 
@@ -91,6 +92,23 @@ static struct writer_job *take_group(struct writer *w)
 
 /* ---- one transaction ---- */
 
+/* In the transaction: nobody can change it any more. */
+static int verify_schema(struct catalog *c)
+{
+	struct writer *w = &c->writer;
+	struct fault f = FAULT_INIT;
+	int64_t cookie;
+	int error = schema_cookie(w->conn->db, &cookie);
+	if (error || cookie == w->schema)
+		return error;
+	error = schema_verify(w->conn->db, c->plan, c->plan->format, c->where, &f);
+	if (error)
+		log_error(c->log, "catalog: %s", f.text);
+	else
+		w->schema = cookie;
+	return error;
+}
+
 static int begin(struct catalog *c, bool durable)
 {
 	struct sql *db = c->writer.conn->db;
@@ -100,11 +118,11 @@ static int begin(struct catalog *c, bool durable)
 		error = sql_run(db, "BEGIN IMMEDIATE");
 	if (!error)
 		error = schema_format(db, &format);
-	if (!error && format != c->format) {
+	if (!error && format != c->plan->format) {
 		log_error(c->log, "catalog: %s/" CATALOG_FILE_NAME " was upgraded to format %d while it was open here", c->where, format);
 		error = -EPROTONOSUPPORT;
 	}
-	return error;
+	return error ? error : verify_schema(c);
 }
 
 static void roll_back(struct sql *db)

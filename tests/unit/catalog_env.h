@@ -155,6 +155,7 @@ static inline int env_commit(struct catalog_conn *conn, int64_t version_id, uint
 static inline void env_sql(struct catalog_conn *conn, const char *text, char *out, size_t size)
 {
 	auto_stmt struct sql_stmt *st = NULL;
+	sql_admit_views(conn->db); /* as other programs have them */
 	assert_int_equal(sql_prepare_once(conn->db, text, &st), 0);
 	int r = sql_step(st);
 	assert_true(r >= 0);

@@ -162,42 +162,133 @@ static const struct schema_step STEPS[] = {
 	{CATALOG_FORMAT + 1, "INSERT INTO notes VALUES (1, 'two');"},
 	{CATALOG_FORMAT + 2, "ALTER TABLE notes ADD COLUMN more TEXT; UPDATE notes SET more = text || ' three';"},
 };
-static const struct schema_plan LATER = {CATALOG_FORMAT + 2, STEPS, ARRAY_SIZE(STEPS)};
+static const struct schema_step ALTERED[] = {{CATALOG_FORMAT + 2, "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL, more TEXT) STRICT"}};
+
+/* The present plan with n steps more. */
+static struct schema_plan longer(const struct schema_step *more, size_t n)
+{
+	static struct schema_step all[64];
+	size_t n_all = schema_current.n_steps;
+	assert_true(n_all + n <= ARRAY_SIZE(all));
+	memcpy(all, schema_current.steps, n_all * sizeof all[0]);
+	memcpy(all + n_all, more, n * sizeof all[0]);
+	return (struct schema_plan){CATALOG_FORMAT + 2, all, n_all + n, ALTERED, ARRAY_SIZE(ALTERED)};
+}
 
 static void test_an_older_format_is_upgraded_step_by_step(void **state)
 {
 	struct env *e = *state;
 	struct fault f = FAULT_INIT;
+	const struct schema_plan later = longer(STEPS, ARRAY_SIZE(STEPS));
 	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
-	assert_int_equal(catalog_open_with(e->dirfd, true, NULL, &LATER, &e->c, &f), -EROFS);
+	assert_int_equal(catalog_open_with(e->dirfd, true, NULL, &later, &e->c, &f), -EROFS);
 	assert_non_null(strstr(f.text, "older MintFS"));
 	for (int round = 0; round < 2; round++) { /* the second time there is nothing left to do */
-		assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &LATER, &e->c, &f), 0);
+		assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &later, &e->c, &f), 0);
 		assert_int_equal(env_sql_int(e, "PRAGMA user_version"), CATALOG_FORMAT + 2);
 		assert_int_equal(env_sql_int(e, "SELECT count(*) FROM notes WHERE more = 'two three'"), 1);
 		assert_int_equal(catalog_write(e->c, true, nothing, NULL), 0);
 		env_close(e);
 	}
-	char later[32];
-	snprintf(later, sizeof later, "format %d", CATALOG_FORMAT + 2);
-	refused(e, false, EPROTONOSUPPORT, later);
+	char words[32];
+	snprintf(words, sizeof words, "format %d", CATALOG_FORMAT + 2);
+	refused(e, false, EPROTONOSUPPORT, words);
 }
 
 static void test_an_upgrade_that_fails_changes_nothing(void **state)
 {
 	struct env *e = *state;
 	static const struct schema_step broken[] = {{CATALOG_FORMAT + 1, "CREATE TABLE notes (id INTEGER)"}, {CATALOG_FORMAT + 2, "INSERT INTO nowhere VALUES (1)"}};
-	const struct schema_plan plan = {CATALOG_FORMAT + 2, broken, 2}, gap = {CATALOG_FORMAT + 2, broken, 1};
 	char sentence[64];
 	snprintf(sentence, sizeof sentence, "cannot be upgraded from format %d to %d", CATALOG_FORMAT, CATALOG_FORMAT + 2);
 	struct fault f = FAULT_INIT;
+	struct schema_plan plan = longer(broken, 2);
 	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
 	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &plan, &e->c, &f), -EUCLEAN);
 	assert_non_null(strstr(f.text, sentence));
-	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &gap, &e->c, &f), -EPROTONOSUPPORT); /* no step to 3 */
+	plan.n_steps--;
+	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &plan, &e->c, &f), -EPROTONOSUPPORT); /* no step to 3 */
 	env_open(e);
 	assert_int_equal(env_sql_int(e, "PRAGMA user_version"), CATALOG_FORMAT);
 	assert_int_equal(env_sql_int(e, "SELECT count(*) FROM sqlite_schema WHERE name = 'notes'"), 0);
+}
+
+/* ---- what somebody else wrote into the schema ---- */
+
+#define WITHOUT_END "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+
+static const struct { const char *sql, *words; } FOREIGN[] = {
+	{"CREATE TRIGGER t AFTER INSERT ON versions BEGIN INSERT INTO meta " WITHOUT_END " SELECT x, x FROM n WHERE x < 0; END", "has the trigger \"t\""},
+	{"CREATE TRIGGER t BEFORE INSERT ON versions BEGIN SELECT RAISE(IGNORE); END", "has the trigger \"t\""},
+	{"CREATE TABLE mine (v INTEGER REFERENCES versions (id) ON DELETE CASCADE); CREATE TRIGGER t AFTER DELETE ON mine BEGIN DELETE FROM models; END",
+		"has the trigger \"t\""},
+	{"DROP TRIGGER event_minted; CREATE TRIGGER event_minted AFTER INSERT ON versions BEGIN DELETE FROM events; END", "trigger \"event_minted\""},
+	{"CREATE INDEX i ON versions (length(hex(zeroblob(400000000 + number))))", "has the index \"i\""},
+	{"CREATE INDEX i ON versions (number) WHERE length(hex(zeroblob(400000000 + number))) > 0", "has the index \"i\""},
+	{"CREATE UNIQUE INDEX i ON versions (state)", "has the index \"i\""},
+	{"DROP INDEX versions_number", "lacks \"versions_number\""},
+	{"DROP INDEX versions_number; CREATE INDEX versions_number ON versions (model_id, number)", "index \"versions_number\""},
+	{"ALTER TABLE versions ADD COLUMN g TEXT GENERATED ALWAYS AS (hex(zeroblob(400000000 + number)))", "table \"versions\""},
+	{"ALTER TABLE aliases RENAME TO others; CREATE VIEW aliases AS " WITHOUT_END " SELECT x AS id, 1 AS model_id FROM n", "\"aliases_name\" in"},
+	{"DROP TABLE facts", "lacks \"facts\""},
+};
+
+static void test_what_would_run_in_the_schema_is_refused_in_words(void **state)
+{
+	struct env *e = *state;
+	for (size_t i = 0; i < ARRAY_SIZE(FOREIGN); i++) {
+		assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+		env_open(e);
+		assert_int_equal(catalog_write(e->c, false, nothing, NULL), 0);
+		write_sql(e, FOREIGN[i].sql);
+		assert_int_equal(catalog_write(e->c, false, nothing, NULL), -EUCLEAN); /* also under one that is open */
+		assert_int_equal(catalog_copy(e->c, e->dirfd, "copy", NULL), -EUCLEAN);
+		assert_false(there(e, "copy"));
+		env_close(e);
+		refused(e, false, EUCLEAN, FOREIGN[i].words);
+		refused(e, true, EUCLEAN, FOREIGN[i].words);
+		assert_int_equal(unlinkat(e->dirfd, "catalog.db", 0), 0);
+	}
+}
+
+static void test_an_upgrade_runs_nothing_that_somebody_else_wrote(void **state)
+{
+	struct env *e = *state;
+	struct fault f = FAULT_INIT;
+	const struct schema_plan later = longer(STEPS, ARRAY_SIZE(STEPS));
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	env_open(e);
+	write_sql(e, "CREATE TRIGGER t AFTER INSERT ON versions BEGIN SELECT 1; END");
+	env_close(e);
+	assert_int_equal(catalog_open_with(e->dirfd, false, NULL, &later, &e->c, &f), -EUCLEAN);
+	assert_non_null(strstr(f.text, "has the trigger \"t\""));
+}
+
+static void test_a_view_without_end_that_takes_a_table_s_place_is_not_read(void **state)
+{
+	struct env *e = *state;
+	struct catalog_alias a;
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	env_open(e);
+	write_sql(e, "ALTER TABLE aliases RENAME TO others; CREATE VIEW aliases AS " WITHOUT_END
+		" SELECT x AS id, 1 AS model_id, 'a' AS name, 1 AS number, 1 AS uid, 1 AS gid, 1 AS set_ns FROM n WHERE x < 0");
+	auto_read struct catalog_conn *conn = NULL;
+	assert_int_equal(catalog_read_begin(e->c, &conn), 0);
+	assert_int_equal(catalog_alias_find(conn, 1, "a", &a), -EUCLEAN);
+}
+
+static void test_tables_views_and_plain_indexes_of_other_programs_are_welcome(void **state)
+{
+	struct env *e = *state;
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	env_open(e);
+	write_sql(e, "CREATE TABLE notes (version INTEGER PRIMARY KEY REFERENCES versions (id), text TEXT UNIQUE); CREATE INDEX notes_text ON notes (upper(text));"
+		"CREATE VIEW newest AS SELECT max(number) FROM versions; CREATE INDEX versions_by_size ON versions (size DESC, mode); ANALYZE;"
+		"DROP VIEW model_versions; CREATE VIEW model_versions AS SELECT 1");
+	assert_int_equal(catalog_write(e->c, false, nothing, NULL), 0);
+	env_close(e);
+	env_open(e);
+	assert_int_equal(catalog_write(e->c, true, nothing, NULL), 0);
 }
 
 static void test_a_restored_copy_without_a_log_gets_one_again(void **state)
@@ -347,6 +438,10 @@ int main(void)
 		T(test_a_catalog_upgraded_under_an_open_one_is_not_written_any_more),
 		T(test_an_older_format_is_upgraded_step_by_step),
 		T(test_an_upgrade_that_fails_changes_nothing),
+		T(test_what_would_run_in_the_schema_is_refused_in_words),
+		T(test_an_upgrade_runs_nothing_that_somebody_else_wrote),
+		T(test_a_view_without_end_that_takes_a_table_s_place_is_not_read),
+		T(test_tables_views_and_plain_indexes_of_other_programs_are_welcome),
 		T(test_a_restored_copy_without_a_log_gets_one_again),
 		T(test_a_store_with_a_path_too_long_for_the_database_is_refused_in_words),
 		T(test_a_read_only_catalog_reads_and_refuses_to_write),
