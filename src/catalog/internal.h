@@ -51,6 +51,7 @@ struct writer {
 	int waiting_pages;        /* as the last owner left it: of the log, that no checkpoint was tried on */
 	bool wants_sync;          /* likewise: the log, when there is time */
 	int64_t free_since_ns;    /* CLOCK_MONOTONIC */
+	int64_t rest_ns;          /* for so long nobody writes before a sync by itself; only tests have another one */
 	bool store_locked;        /* by catalog_locked, on the thread below */
 	pthread_t store_locker;
 	uint64_t n_commits, n_syncs; /* for tests and measurements */

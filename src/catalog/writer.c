@@ -53,6 +53,7 @@ void writer_init(struct writer *w)
 	w->unsynced = true;
 	w->may_sync = true;
 	w->schema = -1;
+	w->rest_ns = IDLE_SYNC_NS;
 	w->nice = getpriority(PRIO_PROCESS, 0);
 }
 
@@ -320,7 +321,7 @@ static int64_t rest_due(const struct writer *w)
 	if (w->waiting_pages >= CHECKPOINT_PAGES)
 		return 0;
 	if (w->wants_sync || w->waiting_pages >= CHECKPOINT_REST_PAGES)
-		return w->free_since_ns + IDLE_SYNC_NS;
+		return w->free_since_ns + w->rest_ns;
 	return INT64_MAX;
 }
 
@@ -345,13 +346,13 @@ static void *rest_main(void *arg)
 	while (!w->closing || w->busy || w->head) {
 		int64_t now = time_monotonic_ns(), due = rest_due(w);
 		if (w->busy)
-			sleep_until(w, due == INT64_MAX ? due : now + IDLE_SYNC_NS);
+			sleep_until(w, due == INT64_MAX ? due : now + w->rest_ns);
 		else if (due == 0 || (due <= now && !w->head))
 			work(c, NULL);
 		else if (w->head && w->head->low)
 			work(c, take_group(w));
 		else
-			sleep_until(w, due <= now ? now + IDLE_SYNC_NS : due);
+			sleep_until(w, due <= now ? now + w->rest_ns : due);
 	}
 	pthread_mutex_unlock(&w->mutex);
 	return NULL;
