@@ -12,6 +12,8 @@
  * - The child leads a session of its own. It is not reaped before its group was killed where it may have left others
  *   behind, so that the number of the group is still its own.
  * - Every child is reaped: by us, or, where it does not even die of SIGKILL, by a thread left behind for that. */
+#include "proc.h"
+
 #include <mintfs/caller.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/privileges.h>
@@ -266,11 +268,11 @@ static bool is_commit(const char *text, size_t len)
 	return true;
 }
 
-int caller_git_state(const char *cwd, uid_t uid, gid_t gid, char commit[65], bool *ret_dirty)
+int git_state_within(const char *cwd, uid_t uid, gid_t gid, int64_t limit_ns, char commit[65], bool *ret_dirty)
 {
 	if (!cwd || cwd[0] != '/')
 		return -ENOENT;
-	struct git_job job = {cwd, uid, gid, time_monotonic_ns() + GIT_TIME_NS};
+	struct git_job job = {cwd, uid, gid, time_monotonic_ns() + limit_ns};
 	char head[66], change;
 	size_t len, changes;
 	int r = run_git(&job, git_head, head, sizeof head, &len);
@@ -285,4 +287,9 @@ int caller_git_state(const char *cwd, uid_t uid, gid_t gid, char commit[65], boo
 	commit[len - 1] = '\0';
 	*ret_dirty = changes > 0;
 	return 0;
+}
+
+int caller_git_state(const char *cwd, uid_t uid, gid_t gid, char commit[65], bool *ret_dirty)
+{
+	return git_state_within(cwd, uid, gid, GIT_TIME_NS, commit, ret_dirty);
 }

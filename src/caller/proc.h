@@ -61,6 +61,13 @@ void peek_limit_put(struct peek_limit *l); /* it lives on while a look is under 
 ssize_t peek_path(struct peek_limit *limit, pid_t tid, uint64_t address, char out[PATH_MAX]);
 bool proc_in_mkdir(struct peek_limit *limit, pid_t tid, const char *name); /* identify.c: as caller_in_mkdir */
 
+/* watch.c: how long a process that has ended is asked for its status, instead of a second. For tests. */
+struct caller_watch;
+void watch_set_patience(struct caller_watch *w, int64_t ns);
+
+/* git.c: caller_git_state with another limit than its own. For tests. */
+int git_state_within(const char *cwd, uid_t uid, gid_t gid, int64_t limit_ns, char commit[65], bool *ret_dirty);
+
 /* Has it ended? False too where nothing can be read, for want of descriptors say: caller_alive is false then. */
 bool proc_is_gone(pid_t pid, uint64_t start);
 /* The wait status of a process that has ended and waits to be reaped. -ESRCH: it is no zombie, or is gone; -EACCES: the

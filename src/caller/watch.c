@@ -92,6 +92,7 @@ struct caller_watch {
 	struct map64 *before;   /* lock; records of the process before this one that nobody asked for yet; NULL: none */
 	struct map64 *shares;   /* lock; how many pidfds a user has, by uid */
 	size_t share;           /* how many he may have; fixed */
+	_Atomic int64_t patience_ns; /* GIVE_UP_NS */
 	struct watched *unseen; /* lock */
 	size_t n_unseen;        /* lock */
 	int64_t look_ns;        /* thread; when the unseen are looked for next */
@@ -175,7 +176,7 @@ static void on_readable(struct caller_watch *w, struct watched *e)
 		return;
 	}
 	int64_t now = time_monotonic_ns();
-	e->give_up_ns = now + GIVE_UP_NS;
+	e->give_up_ns = now + atomic_load(&w->patience_ns);
 	e->pause_ns = FIRST_PAUSE_NS;
 	e->ask_again_ns = now + e->pause_ns;
 	e->next = w->ended;
@@ -338,7 +339,7 @@ int caller_watch_new(caller_ended_fn *fn, void *arg, struct log *log, struct cal
 	struct caller_watch *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;
-	*w = (struct caller_watch){.fn = fn, .arg = arg, .log = log, .epoll = -1, .wake = -1, .share = share_of_one()};
+	*w = (struct caller_watch){.fn = fn, .arg = arg, .log = log, .epoll = -1, .wake = -1, .share = share_of_one(), .patience_ns = GIVE_UP_NS};
 	pthread_mutex_init(&w->lock, NULL);
 	int r = -ENOMEM;
 	w->known = map64_new();
@@ -368,6 +369,8 @@ undo:
 	free(w);
 	return r;
 }
+
+void watch_set_patience(struct caller_watch *w, int64_t ns) { atomic_store(&w->patience_ns, ns); }
 
 static bool is_known(struct caller_watch *w, struct caller_process p)
 {
