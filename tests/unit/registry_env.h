@@ -183,7 +183,7 @@ static void let_end(pid_t pid, int hold, char exit_byte)
 
 /* Waits for a condition; the cap is only there to end a broken test. */
 #define WAIT_FOR(condition) \
-	for (int64_t end_ = time_monotonic_ns() + 20 * NS_PER_SEC; !(condition);) { \
+	for (int64_t end_ = time_monotonic_ns() + 100 * NS_PER_SEC; !(condition);) { \
 		if (time_monotonic_ns() > end_) \
 			fail_msg("waited in vain for %s", #condition); \
 		usleep(2000); \

@@ -7,8 +7,8 @@
 
 /* ---- a family of processes ---- */
 
-/* Each is a loop that does what it is told: 'f' forks a child, 's' forks one in a session of its own, 'x' and a byte exits. Its commands come by a pipe, the
- * pids of its children by another. Both are made before the first fork, for all. */
+/* Each is a loop that does what it is told: 'f' forks a child, 's' forks one in a session of its own, 'x' and a byte exits. Its commands come by a pipe; by another
+ * it tells its pid, once it holds nothing of the test any more. Both are made before the first fork, for all. */
 #define FAMILY 6
 struct family { int command[FAMILY][2], answer[FAMILY][2]; pid_t pid[FAMILY]; int made; };
 
@@ -27,17 +27,18 @@ static void keep_pipes_only(const struct family *f)
 static void live_as(struct family *f, int me)
 {
 	keep_pipes_only(f);
-	for (;;) {
+	for (bool born = true;;) {
 		unsigned char c[2];
+		pid_t pid = getpid();
+		if (born && write(f->answer[me][1], &pid, sizeof pid) != sizeof pid)
+			_exit(99);
 		if (read(f->command[me][0], c, 2) != 2 || c[0] == 'x')
 			_exit(c[1]);
-		pid_t pid = fork();
-		if (pid == 0) {
-			if (c[0] == 's')
-				setsid();
+		born = fork() == 0;
+		if (born && c[0] == 's')
+			setsid();
+		if (born)
 			me = c[1];
-		} else if (write(f->answer[me][1], &pid, sizeof pid) != sizeof pid)
-			_exit(99);
 	}
 }
 
@@ -54,16 +55,18 @@ static int add(struct family *f, int parent, char how)
 {
 	int me = f->made++;
 	if (parent < 0) {
-		f->pid[me] = fork();
-		if (f->pid[me] == 0)
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0)
 			live_as(f, me);
 	} else {
 		unsigned char c[2] = {(unsigned char)how, (unsigned char)me};
 		assert_int_equal(write(f->command[parent][1], c, 2), 2);
-		assert_int_equal(read(f->answer[parent][0], &f->pid[me], sizeof(pid_t)), sizeof(pid_t));
 	}
+	assert_int_equal(read(f->answer[me][0], &f->pid[me], sizeof(pid_t)), sizeof(pid_t));
 	return me;
 }
+
 static void family_end(struct family *f)
 {
 	for (int i = 0; i < FAMILY; i++)
