@@ -1,7 +1,6 @@
 /* Hashing: in the background, what makes its results void, and what is left to a commit. */
 #include "draft_env.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #define HUGE_SIZE ((off_t)1 << 40) /* a hole of 1 TiB: takes minutes to hash, unless it is dropped */
@@ -325,16 +324,13 @@ static void save_of_other(struct env *e, const char *path, off_t size)
 static void test_one_user_s_huge_files_do_not_hold_up_those_of_another(void **state)
 {
 	struct env *e = *state;
-	int64_t until = time_monotonic_ns() + 20 * NS_PER_SEC;
 
 	if (geteuid() != 0)
 		skip();
 	occupy_background(e);
 	env_save(e, "huge3", "3", HUGE_SIZE); /* waits, whatever threads there are */
 	save_of_other(e, "other", 10);
-	while (!env_is_hashed(e, "other") && time_monotonic_ns() < until)
-		sched_yield();
-	assert_true(env_is_hashed(e, "other"));
+	env_wait_until(env_is_hashed(e, "other"));
 	assert_false(env_is_hashed(e, "huge3"));
 	draft_file_touched(e->d, env_ino(e, "huge3"));
 	free_background(e);

@@ -607,7 +607,7 @@ static void *mover(void *arg)
 	struct race *x = arg;
 	fuse_ino_t root = x->e->root->ino;
 
-	for (int i = 0; i < 1500 && atomic_load(&x->failure) == 0; i++) {
+	for (int i = 0; (i < 1500 || atomic_load(&x->rounds) == 0) && atomic_load(&x->failure) == 0; i++) {
 		int r = move_by_number(x, x->a, "f", x->b, "g");
 		if (r == 0)
 			r = move_by_number(x, root, "a", root, "c");
