@@ -469,6 +469,7 @@ static void *run_thread(void *arg)
 		look_at_commands(rs); /* at once: it may be gone in a moment */
 		if (!wait_for_more(rs))
 			break;
+		sys_crash_point("readers.waited");
 		look_at_commands(rs); /* a shell may be another program by now */
 		readers_flush(rs);
 		if (time_monotonic_ns() - rs->swept_ns > SWEEP_EVERY_NS) {

@@ -37,11 +37,20 @@ def one_sentence(result, code, *words):
         assert str(word) in result.err, result.err
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
+
+
+def at_work(pid):
+    """Is the process there, and not only waiting for its parent to take note of its end?"""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ended between open and read
+        return False
 
 
 def can_mount():

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cli_env import BIN, Drive, call, can_mount, one_sentence, wait_for
+from cli_env import BIN, Drive, at_work, call, can_mount, one_sentence, wait_for
 
 COMMANDS = """
 init
@@ -50,15 +50,6 @@ help
 M = "product/P001_all/mlstm"
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-
-
-def at_work(pid):
-    """Is the process there, and not only waiting for its parent to take note of its end?"""
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def kill_all(pid):

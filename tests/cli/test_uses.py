@@ -124,7 +124,13 @@ def test_a_program_that_is_gone_in_a_moment_is_known_at_least_by_its_name(model,
     assert row["command"] == (whole if row["command_complete"] else ["cat"]) and row["now"] is False
 
 
-def test_a_shell_that_becomes_another_program_is_known_as_that(model, store):
+@pytest.fixture
+def late_record(monkeypatch):
+    """What is read is recorded some seconds later, instead of a fifth of one: time for a shell to go on on a busy machine."""
+    monkeypatch.setenv("MINTFS_DELAY", "readers.waited:3000")
+
+
+def test_a_shell_that_becomes_another_program_is_known_as_that(late_record, model, store):
     path = model.path(M, "v1/model.bin")
     p = subprocess.Popen(["sh", "-c", f'read x < "{path}"; exec sleep 1000'], cwd="/")
     try:
