@@ -47,7 +47,7 @@ def kernel_at_least(major, minor):
 # ---- conditions ----
 
 
-def wait_until(condition, limit=10.0, what="the condition"):
+def wait_until(condition, limit=30.0, what="the condition"):
     """Waits for a true value and returns it. The limit is generous unless it is a promise."""
     end = time.monotonic() + limit
     pause = 0.001
@@ -241,12 +241,12 @@ def commit(version):
     os.chmod(version, mode & ~WRITE_BITS)
 
 
-def settled(version, wanted="committed", limit=15.0):
+def settled(version, wanted="committed", limit=30.0):
     """Waits until the version is in that state."""
     return wait_until(lambda: state(version) == wanted, limit, f"{version} is {state(version)}: {reason(version)}")
 
 
-def why(version, words, limit=15.0):
+def why(version, words, limit=30.0):
     """Waits until the draft says why it stays."""
     wait_until(lambda: words in reason(version), limit, f"'{words}' at {version}")
     return reason(version)

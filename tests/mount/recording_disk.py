@@ -121,7 +121,7 @@ class Disk:
         for d in (self.at, self.top):
             d.mkdir(parents=True)
         self.server = subprocess.Popen([sys.executable, "-B", __file__, str(self.at), str(self.size), str(self.log)])
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while not os.path.ismount(self.at):
             if self.server.poll() is not None or time.monotonic() > end:
                 raise OSError(errno.ENODEV, "the recording disk does not come up")

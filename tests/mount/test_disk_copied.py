@@ -53,7 +53,7 @@ def fill(v, n, seed):
 def test_a_committed_version_is_whole_after_a_power_cut(house, disk, n):
     house.init("before/store")
     d = house.mount(disk / "store", "drive")
-    run("sync")
+    run("sync", "-f", disk)
     first, second = d.mint(), None
     contents = fill(first, n, 1)
     first.chmod(0o555)

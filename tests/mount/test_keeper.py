@@ -466,13 +466,10 @@ def test_descriptors_and_memory_do_not_grow_with_deaths(drive, house, lasting, s
         return len(os.listdir(f"/proc/{other.pid}/fd"))
     die(other, 3)
     read(other / "versions.json")
-    wait_until(lambda: other.worker() is not None)
-    time.sleep(0.3)  # background threads of the new worker have opened what they need
-    before = open_now()
-    die(other, 10)
+    before = open_now()  # some more or less: what the newest worker has opened and handed over by now
+    die(other, 20)
     read(other / "versions.json")
-    time.sleep(0.3)
-    assert open_now() <= before + 3
+    assert open_now() < before + 15, "one a death"
     f.close()
 
 

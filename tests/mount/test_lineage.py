@@ -310,8 +310,8 @@ def test_a_failed_run_and_a_discarded_one_keep_their_record(house, data):
     w.exit(3)
     wait_until(lambda: sql(data, "SELECT data FROM experiments WHERE model_path LIKE '%mlstm/v1/'") == [(f'["{A}/v1"]',)])
     run("rm", "-r", data / MODEL / "v1")
-    row = sql(data, "SELECT model, parameters, data, scores, state, exit_status FROM experiments")
-    assert row == [(MODEL, '{"lr":0.5}', f'["{A}/v1"]', '{"rmse":99}', "discarded", 3)]
+    wanted = [(MODEL, '{"lr":0.5}', f'["{A}/v1"]', '{"rmse":99}', "discarded", 3)]
+    wait_until(lambda: sql(data, "SELECT model, parameters, data, scores, state, exit_status FROM experiments") == wanted, what="the record of the run")
 
 
 def test_the_view_of_experiments_has_a_row_for_each_training(house, data):

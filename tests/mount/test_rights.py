@@ -509,7 +509,7 @@ def test_a_user_s_store_leads_root_s_daemon_nowhere(house, what, how):
     before = snapshot(victim)
     drive.at.mkdir(exist_ok=True)
     log = [] if what == "mintfs.log" else ["-o", f"log={house.folder}/log"]
-    r = run("timeout", "10", binary(), "mount", store, drive.at, *log, check=False, env=house.sanitizer_env())
+    r = run("timeout", "40", binary(), "mount", store, drive.at, *log, check=False, env=house.sanitizer_env())
     assert r.returncode in (0, 1) and len(r.stderr.splitlines()) <= 1, (r.returncode, r.stderr)
     if r.returncode == 0:
         drive.pid = drive.find_daemon()
