@@ -496,7 +496,7 @@ def test_another_mount_reads_a_draft_as_it_grows_and_goes_on_with_it(house, path
     held = open(there / "model.pth", "rb", buffering=0)
     for size in (5000, 2 * MIB, 300):
         write(draft / "model.pth", bytes([size % 256]) * size)
-        wait_until(lambda: os.stat(there / "model.pth").st_size == size, 3, f"the other mount sees {size} bytes")
+        wait_until(lambda: os.stat(there / "model.pth").st_size == size, what=f"the other mount sees {size} bytes")
         assert read(there / "model.pth") == bytes([size % 256]) * size
         assert os.pread(held.fileno(), 4 * MIB, 0) == bytes([size % 256]) * size
         assert [os.stat(e.path).st_size for e in os.scandir(there)] == [size]
@@ -506,7 +506,7 @@ def test_another_mount_reads_a_draft_as_it_grows_and_goes_on_with_it(house, path
     with open(draft / "model.pth", "ab") as f:
         f.write(b"the last of the first")
     path.kill()
-    wait_until(lambda: os.stat(there / "model.pth").st_size == 321, 3, "the other mount sees the last write")
+    wait_until(lambda: os.stat(there / "model.pth").st_size == 321, what="the other mount sees the last write")
     with open(there / "model.pth", "ab") as f:
         f.write(b", and of the second")
     assert read(there / "model.pth") == bytes([300 % 256]) * 300 + b"the last of the first, and of the second"

@@ -30,7 +30,7 @@ def test_a_retired_version_is_gone_at_once_for_who_asked_and_soon_for_all(drive)
     drive.committed()
     assert os.listdir(v1)
     retire(drive, "v1")
-    wait_until(lambda: not os.path.lexists(v1), 2, "the kernel is told")
+    wait_until(lambda: not os.path.lexists(v1), what="the kernel is told")
     assert sorted(os.listdir(drive / MODEL)) == ["latest", "v2"]
     assert drive.versions_json() == {"product_P001_all_mlstm": 2}
     with refused(errno.EEXIST):
@@ -46,7 +46,7 @@ def test_who_has_a_file_open_or_stands_in_a_version_retired_by_force_goes_on(dri
             retire(drive, "v1")
         assert "in use" in reason(drive / MODEL)
         retire(drive, "v1", force=True)
-        wait_until(lambda: not os.path.lexists(v1), 2)
+        wait_until(lambda: not os.path.lexists(v1))
         assert f.read() == content("weights")
         assert read(f"/proc/self/fd/{here}/model.pth") == content("weights")
         mintfs("gc", drive.store, "--grace", "0")
@@ -66,14 +66,14 @@ def test_a_mapping_holds_a_version_though_its_file_is_closed(drive):
     done = mintfs("retire", v1, check=False)
     assert done.returncode == 1 and "in use" in done.stderr
     m.close()
-    wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0, 5, "the mapping is gone")
+    wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0, what="the mapping is gone")
 
 
 def test_a_content_that_another_version_holds_too_stands_in_nobodys_way(drive):
     v1 = drive.committed(files={"model.pth": content("the same")})
     v2 = drive.committed(files={"model.pth": content("the same")})
     with open(v2 / "model.pth", "rb"):
-        wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0, 5)
+        wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0)
     assert read(v2 / "model.pth") == content("the same")
 
 
@@ -84,8 +84,8 @@ def test_a_version_that_is_open_on_another_mount_is_not_retired(house, drive):
     with open(other / MODEL / "v1/model.pth", "rb"):
         done = mintfs("retire", v1, check=False)
         assert done.returncode == 1 and "in use" in done.stderr
-    wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0, 5)
-    wait_until(lambda: not os.path.lexists(other / MODEL / "v1"), 3, "the other mount's second is over")
+    wait_until(lambda: mintfs("retire", v1, check=False).returncode == 0)
+    wait_until(lambda: not os.path.lexists(other / MODEL / "v1"), what="the other mount's second is over")
 
 
 def test_an_alias_holds_a_version_and_is_named(drive):
@@ -96,7 +96,7 @@ def test_an_alias_holds_a_version_and_is_named(drive):
     assert "production" in reason(drive / MODEL)
     retire(drive, "v1", force=True)
     assert not os.path.lexists(drive / MODEL / "production")
-    wait_until(lambda: not os.path.lexists(v1), 2)
+    wait_until(lambda: not os.path.lexists(v1))
 
 
 @pytest.mark.parametrize("value, number", [("v7", errno.ENOENT), ("latest", errno.EINVAL), ("", errno.EINVAL), ("v1 please", errno.EINVAL), ("v1/..", errno.EINVAL)])
@@ -131,12 +131,12 @@ def test_a_version_is_retired_by_its_maker_and_by_the_owner_of_the_model_not_by_
     apart(attempt, "v1", uid=12345)
     assert "v1" in reason(drive / MODEL) and v1.is_dir()
     apart(lambda: os.setxattr(drive / MODEL, "user.mintfs.retire", b"v2"), uid=12345)
-    wait_until(lambda: not os.path.lexists(v2), 2)
+    wait_until(lambda: not os.path.lexists(v2))
     os.chown(drive / MODEL, 23456, 23456)
     os.chmod(drive / MODEL, 0o755)
     apart(attempt, "v3", uid=12345)
     apart(lambda: os.setxattr(drive / MODEL, "user.mintfs.retire", b"v3"), uid=23456)
-    wait_until(lambda: not os.path.lexists(v3), 2)
+    wait_until(lambda: not os.path.lexists(v3))
 
 
 def test_a_message_is_kept_and_retired_versions_survive_a_remount(drive):
