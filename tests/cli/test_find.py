@@ -74,8 +74,9 @@ def test_conditions_find_what_they_say(filled, store):
 
 def test_a_day_is_meant_as_a_whole(filled, store):
     now = datetime.datetime.now(datetime.timezone.utc)
-    today, tomorrow = (f"{now + datetime.timedelta(days=d):%Y-%m-%d}" for d in (0, 1))
-    assert len(found(store, f"created >= {today}")) == len(found(store, f"created = {today}")) + len(found(store, f"created = {tomorrow}")) == 7
+    yesterday, today, tomorrow = (f"{now + datetime.timedelta(days=d):%Y-%m-%d}" for d in (-1, 0, 1))  # a midnight may lie between
+    assert len(found(store, f"created >= {yesterday}")) == sum(len(found(store, f"created = {day}")) for day in (yesterday, today, tomorrow)) == 7
+    assert len(found(store, f"created >= {today}")) == sum(len(found(store, f"created = {day}")) for day in (today, tomorrow))
     assert found(store, f"created > {tomorrow}") == [] and len(found(store, f"created <= {tomorrow}")) == 7
 
 
