@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/sys.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,30 +46,103 @@ static int export_into(struct source *s, const struct bundle_export *what, const
 	return fd < 0 ? fault_set(f, errno, "%s cannot be written: %s", path, strerror(errno)) : bundle_export(s->r, what, fd, ret, f);
 }
 
-/* To a file: under another name until it is whole and on the disk. */
+/* A file beside the one it will be. It has no name while it is written, so nothing is left of an export that is ended, however; `name` is one where the file system
+ * has no files without. */
+struct beside {
+	const char *path, *base; /* base: within path */
+	int dirfd, fd;
+	char name[NAME_MAX + 1];
+};
+
+static int beside_name(struct beside *b)
+{
+	uint32_t number;
+	if (getrandom(&number, sizeof number, 0) != sizeof number)
+		return -EIO;
+	snprintf(b->name, sizeof b->name, "%.200s.%08x", b->base, number);
+	return 0;
+}
+
+static int beside_open(struct beside *b)
+{
+	char dir[PATH_MAX] = ".";
+	const char *slash = strrchr(b->path, '/');
+	b->base = slash ? slash + 1 : b->path;
+	if (slash && snprintf(dir, sizeof dir, "%.*s", slash == b->path ? 1 : (int)(slash - b->path), b->path) >= (int)sizeof dir)
+		return -ENAMETOOLONG;
+	b->dirfd = sys_openat(AT_FDCWD, dir, O_PATH | O_DIRECTORY, 0);
+	if (b->dirfd < 0)
+		return b->dirfd;
+	b->fd = sys_openat(b->dirfd, ".", O_WRONLY | O_TMPFILE, 0600);
+	if (b->fd != -EOPNOTSUPP && b->fd != -EISDIR && b->fd != -ENOENT)
+		return b->fd < 0 ? b->fd : 0;
+	int error = beside_name(b);
+	if (error)
+		return error;
+	b->fd = sys_openat(b->dirfd, b->name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	if (b->fd < 0)
+		b->name[0] = '\0'; /* not ours */
+	return b->fd < 0 ? b->fd : 0;
+}
+
+static int beside_give_name(struct beside *b)
+{
+	if (b->name[0])
+		return 0;
+	int error = beside_name(b);
+	if (!error)
+		error = sys_linkat_fd(b->fd, b->dirfd, b->name);
+	if (error)
+		b->name[0] = '\0';
+	return error;
+}
+
+/* Whole and on the disk: it takes its place. */
+static int beside_place(struct beside *b)
+{
+	mode_t mask = umask(0);
+	umask(mask);
+	int error = sys_fchmod(b->fd, 0666 & ~mask);
+	if (!error)
+		error = sys_fsync(b->fd);
+	if (!error)
+		error = beside_give_name(b);
+	if (!error)
+		error = sys_close(take_fd(&b->fd));
+	if (!error)
+		error = sys_renameat2(b->dirfd, b->name, b->dirfd, b->base, 0);
+	if (error)
+		return error;
+	b->name[0] = '\0';
+	auto_close int dir = sys_openat(b->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+	return dir < 0 ? 0 : sys_fsync(dir); /* who may write there may perhaps not read */
+}
+
+static void beside_release(struct beside *b)
+{
+	if (b->name[0])
+		unlinkat(b->dirfd, b->name, 0);
+	if (b->fd >= 0)
+		close(b->fd);
+	if (b->dirfd >= 0)
+		close(b->dirfd);
+}
+
 static int export_to_file(struct source *s, const struct bundle_export *what, const char *path, struct bundle_totals *ret, struct fault *f)
 {
-	char name[PATH_MAX];
+	struct beside b = {.path = path, .dirfd = -1, .fd = -1};
 	struct stat st;
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
 		return export_into(s, what, path, ret, f);
-	if (snprintf(name, sizeof name, "%s.XXXXXX", path) >= (int)sizeof name)
-		return fault_set(f, ENAMETOOLONG, "%s: the name is too long", path);
-	int fd = mkostemp(name, O_CLOEXEC);
-	if (fd < 0)
-		return fault_set(f, errno, "%s cannot be made: %s", path, strerror(errno));
-	int rc = bundle_export(s->r, what, fd, ret, f);
-	mode_t mask = umask(0);
-	umask(mask);
-	if (rc == 0 && (fchmod(fd, 0666 & ~mask) < 0 || fsync(fd) < 0))
-		rc = fault_set(f, errno, "%s cannot be written: %s", path, strerror(errno));
-	int closed = sys_close(fd);
-	if (rc == 0 && closed < 0)
-		rc = fault_set(f, -closed, "%s cannot be written: %s", path, strerror(-closed));
-	if (rc == 0 && rename(name, path) < 0)
-		rc = fault_set(f, errno, "%s cannot be put in place: %s", path, strerror(errno));
-	if (rc < 0)
-		unlink(name);
+	int rc = beside_open(&b);
+	if (rc < 0) {
+		fault_set(f, -rc, "%s cannot be made: %s", path, strerror(-rc));
+	} else {
+		rc = bundle_export(s->r, what, b.fd, ret, f);
+		if (rc == 0 && (rc = beside_place(&b)) < 0)
+			fault_set(f, -rc, "%s cannot be put in place: %s", path, strerror(-rc));
+	}
+	beside_release(&b);
 	return rc;
 }
 

@@ -3,6 +3,8 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -147,6 +149,19 @@ def test_export_tells_what_it_wrote(full, place):
     done = call("export", M, "--store", full.store, "-o", place / "b.tar", "--json")
     assert done.code == 0 and done.json["versions"] == 2 and done.json["size"] == (place / "b.tar").stat().st_size
     assert "2 versions" in call("export", M, "--store", full.store, "-o", place / "b.tar").out
+
+
+def test_an_export_that_is_ended_in_its_midst_leaves_nothing_beside(drive, place):
+    drive.version({"model.bin": "0123456789abcdef" * (1 << 18)})
+    assert drive.umount().code == 0
+    (place / "out").mkdir()
+    (place / "out/b.tar").write_bytes(b"the last one")
+    limits = {resource.RLIMIT_FSIZE: 1 << 20, resource.RLIMIT_CORE: 0}  # the kernel ends who writes beyond
+    ended = raw("export", M, "--store", drive.store, "-o", place / "out/b.tar", preexec_fn=lambda: [resource.setrlimit(w, (n, n)) for w, n in limits.items()])
+    assert ended.returncode == -signal.SIGXFSZ, ended.stderr
+    assert os.listdir(place / "out") == ["b.tar"] and (place / "out/b.tar").read_bytes() == b"the last one"
+    assert call("export", M, "--store", drive.store, "-o", place / "out/b.tar").code == 0
+    assert os.listdir(place / "out") == ["b.tar"] and Bundle((place / "out/b.tar").read_bytes()).version(1)
 
 
 def test_a_pipe_or_a_device_takes_the_bundle_and_stays_what_it_is(full, place):
