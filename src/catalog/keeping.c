@@ -151,21 +151,33 @@ int absent_count(struct sql *db, enum catalog_absence kind, int64_t *ret)
 	return error;
 }
 
-/* Mostly nothing is absent, and a commit of many files asks once. */
+/* Mostly nothing is absent, and a commit of many files asks once. 1, 0 or -errno. */
+static int any_absent(struct sql *db)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(db, "SELECT 1 FROM absent WHERE blob > 0 LIMIT 1", &st);
+	return error ? error : sql_step(st);
+}
+
 int absent_returned(struct sql *db, int64_t base, size_t n)
 {
-	auto_stmt struct sql_stmt *any = NULL, *st = NULL;
-	int error = sql_prepare(db, "SELECT 1 FROM absent WHERE blob > 0 LIMIT 1", &any);
-	if (!error)
-		error = sql_first(any);
-	if (error)
-		return error == -ENOENT ? 0 : error;
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = any_absent(db);
+	if (error <= 0)
+		return error;
 	error = sql_prepare(db, "DELETE FROM absent WHERE blob IN (SELECT blob FROM files WHERE id >= ? AND id < ? AND blob IS NOT NULL)", &st);
 	if (error)
 		return error;
 	sql_bind_int(st, base);
 	sql_bind_int(st, base + (int64_t)n);
 	return sql_finish(st);
+}
+
+int catalog_version_returned(struct catalog_conn *conn, int64_t version_id)
+{
+	int error = any_absent(conn->db);
+	return error <= 0 ? error : sql_run_for(conn->db, "DELETE FROM absent WHERE blob IN (SELECT f.blob FROM versions v JOIN files f ON f.id >= v.first_child"
+		" AND f.id < v.first_child + v.n_entries WHERE v.id = ? AND f.blob IS NOT NULL)", version_id);
 }
 
 int catalog_reference_list(struct catalog_conn *conn, int64_t after, int64_t end, unsigned limit, catalog_reference_fn *fn, void *arg)

@@ -382,6 +382,13 @@ static int record_version(struct reading *d, uint32_t number, int64_t *ret_id)
 	return rc;
 }
 
+/* It is here already, and the bundle has brought again what the store had lost of it. */
+static int record_again(const struct reading *d, int64_t id)
+{
+	int rc = blobs_there(d);
+	return rc == -EAGAIN || rc == -ENOENT ? 0 : rc < 0 ? rc : catalog_version_returned(d->conn, id);
+}
+
 static int note_version(struct reading *d, const struct import_version *v)
 {
 	for (size_t i = 0; i < d->n_aliases; i++)
@@ -405,8 +412,8 @@ static int finish_version(struct reading *d)
 	int rc = judge_number(d, &v);
 	if (rc == 0 && d->step == STEP_INSPECT && !v.already)
 		rc = inspect_version(d);
-	if (rc == 0 && d->step == STEP_RECORD && !v.already)
-		rc = record_version(d, v.number, &v.id);
+	if (rc == 0 && d->step == STEP_RECORD)
+		rc = v.already ? record_again(d, v.id) : record_version(d, v.number, &v.id);
 	return rc < 0 ? rc : note_version(d, &v);
 }
 

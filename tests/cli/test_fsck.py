@@ -147,6 +147,19 @@ def test_a_damaged_content_is_named_with_every_version_that_holds_it_and_healed_
     assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
 
 
+def test_a_bundle_of_a_version_that_is_here_brings_back_what_was_lost_of_it(drive, place):
+    drive.version({"model.bin": "weights"})
+    assert call("export", MODEL, "--store", drive.store, "-o", place / "b.tar").code == 0
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.write_text("WEIGHTS")
+    assert call("fsck", drive.store, "--verify", "--repair").code == 1
+    done = call("import", place / "b.tar", "--store", drive.store)
+    assert done.code == 0 and "is here already" in done.out
+    assert drive.path(MODEL, "v1/model.bin").read_text() == "weights"
+    assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
+
+
 def test_what_belongs_nowhere_goes_to_lost_and_found(old):
     (old / "thesis.tex").write_text("mine")
     (old / "blobs/ab").mkdir(exist_ok=True)
