@@ -39,7 +39,7 @@ struct registry {
 	struct workq *tidying; /* what a usual commit leaves: its staging tree goes, its blobs are sealed; never long */
 	struct observer *observer;
 	struct readers *readers; /* NULL unless we serve and may write */
-	size_t slice;       /* entries of a commit that go into the catalog in one transaction; SLICE but in tests */
+	_Atomic size_t slice; /* entries of a commit that go into the catalog in one transaction; SLICE but in tests */
 	bool excused; /* settle.c: of the process before this one; fixed */
 	_Atomic int64_t ending_ns; /* since when it is to end (CLOCK_MONOTONIC); 0: it is not */
 	int64_t mount_id;   /* 0: no daemon */
