@@ -39,8 +39,8 @@ static int hash_bytes(struct version *v, int from, int to, const struct folder_e
 		if (n <= 0)
 			return n < 0 ? (int)n : -EBUSY;
 		rc = blob_hasher_add(k->hasher, k->piece, (size_t)n);
-		if (rc == 0 && to >= 0)
-			rc = sys_pwrite_full(to, k->piece, (size_t)n, at);
+		if (rc == 0 && to >= 0 && (rc = sys_pwrite_full(to, k->piece, (size_t)n, at)) < 0)
+			fault_set(&v->why, -rc, "%s cannot be written to the store: %s", e->path, strerror(-rc));
 		at += n;
 		tree_advance(k, (uint64_t)n);
 	}
@@ -316,7 +316,8 @@ int tree_version(struct tree *k, const struct layout_model *model, int model_dir
 	if (!v.why.error)
 		fault_set(&v.why, -rc, "it cannot be read: %s", strerror(-rc));
 	if (ends_all(rc)) {
-		*k->f = v.why;
+		fault_set(k->f, v.why.error, "%s: %s", v.path, v.why.text);
+		k->f->verdict = v.why.verdict;
 		return rc;
 	}
 	tree_note(k, v.path, v.why.text, false, false);

@@ -69,6 +69,22 @@ def test_a_folder_comes_in_with_its_numbers_times_metrics_and_aliases(folder, st
     assert call("show", M, "--json", "--store", store).json["best"] == "v2"
 
 
+@as_root
+def test_a_full_store_ends_the_import_with_the_version_and_the_file_that_had_no_room(place):
+    for n in (1, 2):
+        write(place / "saved_models" / M / f"v{n}/model.bin", bytes([n]) * (3 << 20))
+    (place / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "none", place / "small"], check=True)
+    try:
+        assert call("init", place / "small/store").code == 0
+        done = take(place / "saved_models", place / "small/store")
+        assert done.code == 1 and done.out == f"{M}/v1 imported\n"
+        assert done.err == f"mintfs import: {M}/v2: model.bin cannot be written to the store: No space left on device\n"
+        assert call("fsck", place / "small/store", "--verify").code == 0
+    finally:
+        subprocess.run(["umount", place / "small"], check=True)
+
+
 def test_the_table_for_other_programs_has_what_theirs_had(folder, store):
     assert take(folder, store).code == 0
     db = sqlite3.connect(f"file:{store}/catalog.db?mode=ro", uri=True)
