@@ -173,6 +173,6 @@ int registry_fsck(struct registry *r, const struct registry_fsck *how, struct re
 	references_release(&k.bad);
 	*ret = k.sum;
 	if (rc == -ECANCELED)
-		return refuse_system(f, rc, how->verify ? "interrupted; the next 'mintfs fsck --verify' goes on from here" : "interrupted");
+		return refuse(f, VERDICT_SYSTEM, how->verify ? "interrupted; the next 'mintfs fsck --verify' goes on from here" : "interrupted"), rc;
 	return rc < 0 ? refuse_system(f, rc, "the store cannot be checked") : 0;
 }
