@@ -164,7 +164,7 @@ int catalog_audit_orphans(struct catalog_conn *conn, catalog_pair_fn *fn, void *
 {
 	auto_stmt struct sql_stmt *st = NULL;
 	int r = sql_prepare(conn->db, "SELECT f.version_id, count(*) FROM files f NOT INDEXED LEFT JOIN versions v ON v.id = f.version_id"
-		" WHERE NOT coalesce(f.id >= v.first_child AND f.id < v.first_child + v.n_entries AND v.state IN (0, 1, 2), 0) GROUP BY f.version_id", &st);
+		" WHERE NOT coalesce(f.id >= v.first_child AND f.id < v.first_child + v.n_entries, 0) GROUP BY f.version_id", &st);
 	return r ? r : each_pair(st, fn, arg);
 }
 

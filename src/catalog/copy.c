@@ -13,9 +13,10 @@ static int settle_copy(const char *path, struct log *log)
 	if (error)
 		return error;
 	error = sql_script(db, "BEGIN;"
-		"DELETE FROM files WHERE id IN (SELECT f.id FROM versions v INDEXED BY versions_drafts CROSS JOIN files f"
-		" ON f.id >= v.first_child AND f.id < v.first_child + v.n_entries AND f.version_id = v.id WHERE v.state = 0);"
-		"UPDATE versions SET state = 3, first_child = 0, n_entries = 0, owner = 0, reason = 'it was an open draft when this copy of the store was made' WHERE state = 0;"
+		"DELETE FROM files WHERE id IN (SELECT f.id FROM versions v CROSS JOIN files f"
+		" ON f.id >= v.first_child AND f.id < v.first_child + v.n_entries AND f.version_id = v.id WHERE v.state IN (0, 3) AND v.n_entries > 0);"
+		"UPDATE versions SET first_child = 0, n_entries = 0 WHERE state IN (0, 3) AND n_entries <> 0;"
+		"UPDATE versions SET state = 3, owner = 0, reason = 'it was an open draft when this copy of the store was made' WHERE state = 0;"
 		"DELETE FROM mounts;"
 		"COMMIT");
 	sql_close(db);

@@ -154,7 +154,9 @@ void commit_clear_staging(struct registry *r, int64_t version_id)
 {
 	struct seal_list l = {0};
 	struct catalog_conn *conn = NULL;
-	int rc = catalog_read_begin(r->catalog, &conn);
+	int rc = ahead_clear(r, version_id); /* of a draft that was discarded */
+	if (rc == 0)
+		rc = catalog_read_begin(r->catalog, &conn);
 	if (rc == 0)
 		rc = catalog_file_list(conn, version_id, collect_blob, &l);
 	catalog_read_end(conn);

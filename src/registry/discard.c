@@ -31,10 +31,8 @@ struct remove_job { struct registry *r; int64_t id; };
 static void remove_job(void *arg)
 {
 	struct remove_job *j = arg;
-	int64_t end = 0;
-	if (ahead_end(j->r, j->id, &end) == 0)
-		ahead_drop(j->r, j->id, end);
-	staging_remove(j->r, j->id);
+	if (ahead_clear(j->r, j->id) == 0)
+		staging_remove(j->r, j->id);
 	free(j);
 }
 

@@ -178,7 +178,9 @@ int repair_draft_lost(struct fsck *k, const struct problem *p, char *words, size
 		snprintf(words, size, "it has come back meanwhile");
 		return 1;
 	}
-	int rc = catalog_write(k->r->catalog, true, lost_write, &copy);
+	int rc = ahead_clear(k->r, p->id);
+	if (rc == 0)
+		rc = catalog_write(k->r->catalog, true, lost_write, &copy);
 	snprintf(words, size, "recorded as discarded");
 	return rc < 0 ? rc : 1;
 }

@@ -180,7 +180,9 @@ struct drop { struct registry *r; int64_t version_id, end; bool more; };
 static int drop_write(struct catalog_conn *conn, void *arg)
 {
 	struct drop *d = arg;
-	return catalog_ahead_drop(conn, d->version_id, d->end, (unsigned)d->r->slice, &d->more);
+	int rc = catalog_ahead_drop(conn, d->version_id, d->end, (unsigned)d->r->slice, &d->more);
+	sys_crash_point("commit.in-drop");
+	return rc;
 }
 
 int ahead_end(struct registry *r, int64_t version_id, int64_t *ret)
@@ -194,25 +196,20 @@ int ahead_drop(struct registry *r, int64_t version_id, int64_t end)
 {
 	struct drop d = {r, version_id, end, end != 0};
 	int rc = 0;
-	while (rc == 0 && d.more && atomic_load(&r->ending_ns) == 0) { /* the rest is for the next mount */
-		rc = catalog_write(r->catalog, false, drop_write, &d);
+	while (rc == 0 && d.more) {
+		rc = atomic_load(&r->ending_ns) != 0 ? -EINTR : catalog_write(r->catalog, false, drop_write, &d);
 		let_others();
 	}
-	if (rc < 0)
+	if (rc < 0 && rc != -EINTR)
 		log_warning(r->log, "what was recorded ahead of the commit of version %lld cannot be taken out (the next mount tries again): %s", (long long)version_id, strerror(-rc));
 	return rc;
 }
 
-/* What an attempt left that did not come to its end. */
-static int drop_ahead(struct commit_work *w)
+int ahead_clear(struct registry *r, int64_t version_id)
 {
 	int64_t end = 0;
-	int rc = ahead_end(w->r, w->v.id, &end);
-	if (rc == 0)
-		rc = ahead_drop(w->r, w->v.id, end);
-	w->ahead = 0;
-	w->n_ahead = w->items_ahead = 0;
-	return rc;
+	int rc = ahead_end(r, version_id, &end);
+	return rc < 0 ? rc : ahead_drop(r, version_id, end);
 }
 
 /* ---- all of it ---- */
@@ -238,14 +235,14 @@ int commit_record(struct commit_work *w)
 	int rc = build_entries(w);
 	if (rc == 0)
 		rc = build_metrics(w);
-	if (rc == 0 && w->v.first_child != 0)
-		rc = drop_ahead(w);
+	if (rc == 0)
+		rc = ahead_clear(w->r, w->v.id); /* of an attempt before */
 	if (rc < 0)
 		return rc;
 	/* What the versions before left is tidied first: until then their blobs are not sealed, and a content that they share with this one would be copied. */
 	workq_drain(w->r->tidying);
 	rc = put_and_record(w);
 	if (rc < 0 && w->ahead)
-		drop_ahead(w);
+		ahead_clear(w->r, w->v.id);
 	return rc;
 }

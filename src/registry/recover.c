@@ -22,35 +22,55 @@ static int id_list_add(struct id_list *l, int64_t id)
 	return 0;
 }
 
-struct drop_job { struct registry *r; int64_t id, end; };
-
-static void drop_job(void *arg)
-{
-	struct drop_job *j = arg;
-	ahead_drop(j->r, j->id, j->end);
-	free(j);
-}
-
-/* What a commit recorded ahead that did not come to its end. Nobody waits for it: a new commit of the draft takes it out itself, and has other rows by the time this comes to its turn. */
-static void drop_ahead_later(struct registry *r, int64_t id)
-{
-	int64_t end = 0;
-	if (ahead_end(r, id, &end) < 0 || end == 0)
-		return;
-	struct drop_job *j = malloc(sizeof *j);
-	if (!j)
-		return; /* the next mount does it, or the next commit */
-	*j = (struct drop_job){r, id, end};
-	if (workq_submit_for(r->jobs, 0, drop_job, j) < 0)
-		drop_job(j);
-}
-
 static int collect_draft_row(const struct catalog_version *v, const struct catalog_version_text *text, void *arg) { return id_list_add(arg, v->id); }
 static int collect_draft_dir(int64_t id, void *arg) { return id_list_add(arg, id); }
 
 static int discard_write(struct catalog_conn *conn, void *arg)
 {
 	return catalog_version_set_state(conn, *(int64_t *)arg, CATALOG_DISCARDED);
+}
+
+struct draft_row { struct registry *r; int64_t id, ahead_end; bool lost; /* the row is there, the tree is not */ };
+
+/* The rows ahead of a commit that did not come to its end; then the draft itself, if it is lost: there is no directory to find them by, once it is discarded. */
+static void settle_row(const struct draft_row *x)
+{
+	int64_t id = x->id;
+	if (ahead_drop(x->r, id, x->ahead_end) < 0 || !x->lost)
+		return;
+	log_warning(x->r->log, "draft %lld has lost its directory: discarded", (long long)id);
+	catalog_write(x->r->catalog, false, discard_write, &id);
+}
+
+static void settle_row_job(void *arg)
+{
+	settle_row(arg);
+	free(arg);
+}
+
+/* Nobody waits for very many rows: a new commit of the draft takes them out itself, and has others by the time that this comes to its turn. */
+static void settle_row_later(const struct draft_row *x)
+{
+	struct draft_row *job = x->ahead_end != 0 ? malloc(sizeof *job) : NULL;
+	if (job)
+		*job = *x;
+	if (job && workq_submit_for(x->r->jobs, 0, settle_row_job, job) == 0)
+		return;
+	free(job);
+	settle_row(x);
+}
+
+static void recover_row(struct registry *r, int64_t id)
+{
+	auto_draft struct draft *d = NULL;
+	bool writable = false;
+	struct draft_row x = {.r = r, .id = id};
+	int rc = registry_draft_get(r, id, &d, &writable);
+	x.lost = rc == -ENXIO;
+	if (rc < 0 && rc != -ENOENT && !x.lost)
+		log_warning(r->log, "draft %lld cannot be taken up: %s", (long long)id, strerror(-rc));
+	if ((x.lost || (rc == 0 && writable)) && ahead_end(r, id, &x.ahead_end) == 0)
+		settle_row_later(&x);
 }
 
 /* Drafts in the catalog: served from now on by us, unless somebody else does; without a directory they are gone. */
@@ -61,19 +81,8 @@ static void recover_rows(struct registry *r)
 	if (catalog_read_begin(r->catalog, &conn) == 0)
 		catalog_draft_list(conn, collect_draft_row, &rows);
 	catalog_read_end(conn);
-	for (size_t i = 0; i < rows.n; i++) {
-		auto_draft struct draft *d = NULL;
-		bool writable;
-		int rc = registry_draft_get(r, rows.ids[i], &d, &writable);
-		if (rc == -ENXIO || (rc == 0 && writable))
-			drop_ahead_later(r, rows.ids[i]);
-		if (rc == -ENXIO) { /* the row is there, the tree is not */
-			log_warning(r->log, "draft %lld has lost its directory: discarded", (long long)rows.ids[i]);
-			catalog_write(r->catalog, false, discard_write, &rows.ids[i]);
-		} else if (rc < 0 && rc != -ENOENT) {
-			log_warning(r->log, "draft %lld cannot be taken up: %s", (long long)rows.ids[i], strerror(-rc));
-		}
-	}
+	for (size_t i = 0; i < rows.n; i++)
+		recover_row(r, rows.ids[i]);
 	free(rows.ids);
 }
 
@@ -114,10 +123,12 @@ static void finish_job(void *arg)
 	free(j);
 }
 
-/* While a mount is taken over its users wait: what can be done later is. */
+/* What takes long is done later; while a mount is taken over, its users waiting, all that can be. */
 static void finish_later(struct registry *r, int64_t id)
 {
-	struct finish_job *j = r->resumed ? malloc(sizeof *j) : NULL;
+	int64_t ahead = 0;
+	bool later = r->resumed || ahead_end(r, id, &ahead) < 0 || ahead != 0;
+	struct finish_job *j = later ? malloc(sizeof *j) : NULL;
 	if (j)
 		*j = (struct finish_job){r, id};
 	if (j && workq_submit_for(r->jobs, 0, finish_job, j) == 0)

@@ -171,9 +171,10 @@ int staging_remove(struct registry *r, int64_t version_id);
 /* Where a commit prepares the metadata.json of a draft that has none: beside its tree, which stays as it was whatever happens. */
 void staging_metadata_name(int64_t version_id, char out[64]);
 
-/* ---- record.c: rows ahead of a commit (mintfs/catalog.h) that did not come to its end; end 0: there are none ---- */
-int ahead_end(struct registry *r, int64_t version_id, int64_t *ret);
-int ahead_drop(struct registry *r, int64_t version_id, int64_t end); /* those of one attempt, unless the drive is about to end; logs what fails */
+/* ---- record.c: rows ahead of a commit (mintfs/catalog.h) that did not come to its end ---- */
+int ahead_end(struct registry *r, int64_t version_id, int64_t *ret);  /* 0: there are none */
+int ahead_drop(struct registry *r, int64_t version_id, int64_t end); /* those of one attempt. -EINTR: the drive is about to end, the rest is for the next mount. Logs what else fails */
+int ahead_clear(struct registry *r, int64_t version_id);             /* whatever there is. Before a discarded draft's directory goes: by that the next mount knows where to look */
 
 /* ---- evaluate.c ---- */
 /* The text of a JSON object that holds a number, into compact JSON, to be freed: NaN is null, numbers stay as they were written. VERDICT_BAD_METADATA: it is none. */

@@ -184,7 +184,7 @@ static void test_a_sweep_needs_what_slices_bring_whenever_they_come(void **state
 	int64_t model = make_path(x, "product/P001_all/mlstm");
 	struct catalog_entry e[5] = {{.name = "d", .type = CATALOG_DIRECTORY, .parent = -1, .first_child = 1, .n_children = 4}};
 	for (int i = 1; i < 5; i++)
-		e[i] = (struct catalog_entry){.name = (char[][2]){"", "a", "b", "c", "d"}[i], .type = CATALOG_FILE, .parent = 0, .inode = i, .nlink = 1, .size = 7, .blob = {{(uint8_t)i, 0xfe}}};
+		e[i] = (struct catalog_entry){.name = (const char *const[]){"", "a", "b", "c", "d"}[i], .type = CATALOG_FILE, .parent = 0, .inode = i, .nlink = 1, .size = 7, .blob = {{(uint8_t)i, 0xfe}}};
 	for (int kept = 0; kept < 2; kept++) {
 		struct hand h = {.c = {.version_id = mint(x, model, "next").id, .n_top = 1, .n_files = 4, .n_dirs = 1, .metrics_summary = "{}", .entries = e, .n_entries = 5}};
 		auto_references struct references refs = {0};
@@ -249,6 +249,110 @@ static void test_a_draft_that_is_discarded_leaves_no_rows(void **state)
 	is_sound(x);
 }
 
+static struct hand rows_of(int64_t version_id, struct catalog_entry e[3])
+{
+	for (int i = 0; i < 3; i++)
+		e[i] = (struct catalog_entry){.name = (const char *const[]){"a", "b", "c"}[i], .type = CATALOG_DIRECTORY, .parent = -1, .inode = i};
+	return (struct hand){.c = {.version_id = version_id, .n_top = 3, .n_dirs = 3, .metrics_summary = "{}", .entries = e, .n_entries = 3}};
+}
+
+static void nothing_is_left_of(struct fixture *x, int64_t id, enum catalog_state state)
+{
+	WAIT_FOR(count_rows(x) == 0 && get(x, id).state == state && (state == CATALOG_DRAFT || !exists(x, "drafts/%lld", id)));
+	is_sound(x);
+}
+
+/* The drive ends before it comes to them. Nor is anything wrong until the next. */
+static void test_the_end_of_a_drive_leaves_the_rows_of_a_discarded_draft_to_the_next(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_entry e[3];
+	int64_t id = mint(x, make_path(x, "product/P001_all/mlstm"), "next").id;
+	struct hand h = rows_of(id, e);
+	add_rows(x, &h, 2);
+	registry_close_soon(x->r);
+	assert_int_equal(registry_discard(x->r, &x->me, id, REGISTRY_DISCARD_FORCE, NULL), 0);
+	is_sound(x);
+	registry_close(x->r);
+	open_store(x);
+	nothing_is_left_of(x, id, CATALOG_DISCARDED);
+}
+
+static void test_a_repair_leaves_no_rows_of_a_draft_whose_tree_is_lost(void **state)
+{
+	struct fixture *x = *state;
+	struct catalog_entry e[3];
+	char tree[128];
+	int64_t id = mint(x, make_path(x, "product/P001_all/mlstm"), "next").id;
+	struct hand h = rows_of(id, e);
+	struct registry_fsck_result sum;
+	add_rows(x, &h, 2);
+	snprintf(tree, sizeof tree, "%s/drafts/%lld", x->store, (long long)id);
+	assert_int_equal(rmdir(tree), 0);
+	assert_int_equal(registry_fsck(x->r, &(struct registry_fsck){.repair = true}, &sum, NULL), 0);
+	assert_int_equal(sum.repaired, 1);
+	nothing_is_left_of(x, id, CATALOG_DISCARDED);
+}
+
+#ifdef MINTFS_FAULTS
+/* A draft with three rows ahead, of which a process dies while it takes them out. */
+static int64_t dies_while_dropping(struct fixture *x, int64_t model, const char *point, void prepare(struct fixture *x, int64_t id))
+{
+	int64_t id = mint(x, model, "next").id;
+	pid_t pid = fork_to_die(x, point);
+	if (pid == 0) {
+		struct catalog_entry e[3];
+		struct hand h = rows_of(id, e);
+		add_rows(x, &h, 3);
+		x->r->slice = 1;
+		prepare(x, id);
+		registry_settle(x->r);
+		registry_close(x->r);
+		_exit(0);
+	}
+	wait_for_death(x, point, pid);
+	return id;
+}
+
+static void drop_now(struct fixture *x, int64_t id)
+{
+	int64_t end;
+	if (ahead_end(x->r, id, &end) == 0)
+		ahead_drop(x->r, id, end);
+}
+
+static void discard_now(struct fixture *x, int64_t id)
+{
+	registry_discard(x->r, &x->me, id, REGISTRY_DISCARD_FORCE, NULL);
+	WAIT_FOR(count_rows(x) == 0);
+}
+
+static void mount_without_its_tree(struct fixture *x, int64_t id)
+{
+	char tree[128];
+	registry_close(x->r);
+	snprintf(tree, sizeof tree, "%s/drafts/%lld", x->store, (long long)id);
+	rmdir(tree);
+	open_store(x);
+	WAIT_FOR(count_rows(x) == 0);
+}
+
+static void test_what_a_death_leaves_of_the_rows_goes_with_the_next_mount(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	static const struct { const char *point; void (*prepare)(struct fixture *x, int64_t id); enum catalog_state becomes; } deaths[] = {
+		{"commit.in-drop:1", drop_now, CATALOG_DRAFT},
+		{"commit.in-drop:2", drop_now, CATALOG_DRAFT},
+		{"discard.recorded", discard_now, CATALOG_DISCARDED},
+		{"commit.in-drop:2", discard_now, CATALOG_DISCARDED},
+		{"commit.in-drop:1", mount_without_its_tree, CATALOG_DISCARDED},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(deaths); i++)
+		nothing_is_left_of(x, dies_while_dropping(x, model, deaths[i].point, deaths[i].prepare), deaths[i].becomes);
+}
+#endif
+
 static void test_a_backup_has_no_rows_of_a_commit_under_way(void **state)
 {
 	struct fixture *x = *state;
@@ -286,6 +390,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_sweep_needs_what_slices_bring_whenever_they_come, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_rows_of_another_attempt_are_neither_added_to_nor_committed_nor_dropped, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_a_draft_that_is_discarded_leaves_no_rows, setup_in_memory, teardown),
+		cmocka_unit_test_setup_teardown(test_the_end_of_a_drive_leaves_the_rows_of_a_discarded_draft_to_the_next, setup_in_memory, teardown),
+		cmocka_unit_test_setup_teardown(test_a_repair_leaves_no_rows_of_a_draft_whose_tree_is_lost, setup_in_memory, teardown),
+#ifdef MINTFS_FAULTS
+		cmocka_unit_test_setup_teardown(test_what_a_death_leaves_of_the_rows_goes_with_the_next_mount, setup_in_memory, teardown),
+#endif
 		cmocka_unit_test_setup_teardown(test_a_backup_has_no_rows_of_a_commit_under_way, setup_in_memory, teardown),
 	};
 	return cmocka_run_group_tests_name("rows ahead of a commit", tests, NULL, NULL);
