@@ -100,7 +100,7 @@ static int settle_entries(struct sql *db, const struct catalog_commit *c, int64_
 {
 	if (c->ahead)
 		return entries_ahead_whole(db, c, *ret_base = c->ahead);
-	int error = entries_next_id(db, ret_base);
+	int error = entries_next_id(db, c->n_entries, ret_base);
 	return error ? error : entries_add(db, c, *ret_base, 0, c->n_entries);
 }
 

@@ -59,8 +59,8 @@ static int add_entry(struct sql_stmt *st, const struct catalog_commit *c, int64_
 	return sql_finish(st);
 }
 
-/* files.id counts on by itself (sqlite_sequence remembers ids of rows long gone); *ret_base is the next one. */
-int entries_next_id(struct sql *db, int64_t *ret_base)
+/* files.id counts on by itself (sqlite_sequence remembers ids of rows long gone); *ret_base is the next one. A hostile catalog may leave no room for n. */
+int entries_next_id(struct sql *db, size_t n, int64_t *ret_base)
 {
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = sql_prepare(db, "SELECT seq FROM sqlite_sequence WHERE name = 'files'", &st);
@@ -68,7 +68,10 @@ int entries_next_id(struct sql *db, int64_t *ret_base)
 		error = sql_first(st);
 	if (error && error != -ENOENT)
 		return error;
-	*ret_base = error ? 1 : sql_int(st, 0) + 1;
+	int64_t last = error ? 0 : sql_int(st, 0);
+	if (last < 0 || (uint64_t)last + n >= INT64_MAX)
+		return -EUCLEAN;
+	*ret_base = last + 1;
 	return 0;
 }
 
@@ -90,15 +93,17 @@ int entries_add(struct sql *db, const struct catalog_commit *c, int64_t base, si
 
 /* ---- ahead ---- */
 
-/* The range of a draft, or of what was discarded before its range was empty; {0, 0}: it has none. */
+/* The range of a draft, or of what was discarded before its range was empty; {0, 0}: it has none. What cannot be one is none. */
 static int ahead_range(struct sql *db, int64_t version_id, int64_t *ret_first, int64_t *ret_n)
 {
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = sql_find(db, "SELECT first_child, n_entries FROM versions WHERE id = ? AND state IN (0, 3)", version_id, &st);
 	if (error)
 		return error == -ENOENT ? -ESTALE : error;
-	*ret_first = sql_int(st, 0);
-	*ret_n = sql_int(st, 1);
+	int64_t first = sql_int(st, 0), n = sql_int(st, 1);
+	bool any = first > 0 && n > 0;
+	*ret_first = any ? first : 0;
+	*ret_n = any ? n : 0;
 	return 0;
 }
 
@@ -125,7 +130,7 @@ int catalog_ahead_begin(struct catalog_conn *conn, const struct catalog_commit *
 	if (!error && first != 0)
 		error = -ESTALE;
 	if (!error)
-		error = entries_next_id(conn->db, &base);
+		error = entries_next_id(conn->db, c->n_entries, &base);
 	if (!error)
 		error = entries_add(conn->db, c, base, 0, n);
 	if (!error) /* what the rows themselves raise no further than to the last of them */
@@ -159,7 +164,7 @@ int entries_ahead_whole(struct sql *db, const struct catalog_commit *c, int64_t 
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = check_range(db, c, base);
 	if (!error)
-		error = sql_find(db, "SELECT version_id FROM files WHERE id = ?", base + (int64_t)c->n_entries - 1, &st);
+		error = sql_find(db, "SELECT 1 FROM files WHERE id = ?", base + (int64_t)c->n_entries - 1, &st);
 	return error == -ENOENT ? -ESTALE : error;
 }
 
@@ -171,23 +176,43 @@ int catalog_ahead_end(struct catalog_conn *conn, int64_t version_id, int64_t *re
 	return error == -ESTALE ? 0 : error;
 }
 
-/* From the first on, with what the version says of them: what is left of a range is always the rest of it. */
+/* The row behind the first `limit` of a range; its end, if there is none. */
+static int range_rest(struct sql *db, int64_t first, int64_t end, unsigned limit, int64_t *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int error = sql_prepare(db, "SELECT id FROM files WHERE id >= ? AND id < ? ORDER BY id LIMIT 1 OFFSET ?", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, first);
+	sql_bind_int(st, end);
+	sql_bind_int(st, limit);
+	error = sql_first(st);
+	if (error && error != -ENOENT)
+		return error;
+	*ret = error ? end : sql_int(st, 0);
+	return 0;
+}
+
+/* From the first on, with what the version says of them: what is left of a range is always the rest of it, and begins with a row. */
 int catalog_ahead_drop(struct catalog_conn *conn, int64_t version_id, int64_t end, unsigned limit, bool *ret_more)
 {
 	auto_stmt struct sql_stmt *st = NULL;
-	int64_t first, n;
+	int64_t first, n, upto;
 	*ret_more = false;
 	int error = ahead_range(conn->db, version_id, &first, &n);
 	if (error || first == 0 || range_end(first, n) != end)
 		return error == -ESTALE ? 0 : error;
-	int64_t upto = (uint64_t)end - (uint64_t)first > limit ? first + limit : end; /* of a hostile catalog, too */
-	error = sql_prepare(conn->db, "DELETE FROM files WHERE id >= ? AND id < ? AND version_id = ?", &st);
+	error = range_rest(conn->db, first, end, limit, &upto);
+	if (!error)
+		error = sql_prepare(conn->db, "DELETE FROM files WHERE id >= ? AND id < ? AND version_id = ?", &st);
 	if (error)
 		return error;
 	sql_bind_int(st, first);
 	sql_bind_int(st, upto);
 	sql_bind_int(st, version_id);
 	error = sql_finish(st);
-	*ret_more = upto < end;
-	return error ? error : set_range(conn->db, version_id, upto, end - upto);
+	if (!error)
+		error = set_range(conn->db, version_id, upto, end - upto);
+	*ret_more = !error && upto < end;
+	return error;
 }

@@ -123,7 +123,7 @@ void writer_finish(struct catalog *c); /* runs what is queued, ends the thread, 
 int commit_check_entries(const struct catalog_commit *c);
 
 /* entries.c: adds n entries from `from` on, whose contents are absent no more; all of them are in, ahead of their commit. */
-int entries_next_id(struct sql *db, int64_t *ret_base);
+int entries_next_id(struct sql *db, size_t n, int64_t *ret_base); /* of n */
 int entries_add(struct sql *db, const struct catalog_commit *c, int64_t base, size_t from, size_t n);
 int entries_ahead_whole(struct sql *db, const struct catalog_commit *c, int64_t base);
 

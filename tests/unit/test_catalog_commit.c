@@ -263,6 +263,70 @@ static void test_best_is_the_lowest_number_with_the_best_value_among_the_committ
 	direct_end(e, conn);
 }
 
+/* ---- rows ahead ---- */
+
+static void set_ahead(struct catalog_conn *conn, int64_t id, int64_t first, int64_t n)
+{
+	char text[160];
+	snprintf(text, sizeof text, "UPDATE versions SET first_child = %lld, n_entries = %lld WHERE id = %lld", (long long)first, (long long)n, (long long)id);
+	assert_int_equal(sql_script(conn->db, text), 0);
+}
+
+/* What a hostile catalog says of a draft costs nobody else his rows, and no more time than there are rows. */
+static void test_a_range_that_cannot_be_is_given_up_and_takes_nothing_of_others(void **state)
+{
+	struct env *e = *state;
+	struct catalog_conn *conn = direct_begin(e);
+	static const struct { int64_t first, n; } ranges[] = {{1, 6}, {1, 1}, {2, INT64_MAX}, {1, INT64_MAX}, {INT64_MAX, INT64_MAX}, {INT64_MAX, 1}, {INT64_MAX - 1, -5},
+		{5, -1}, {5, 0}, {0, 5}, {-5, 8}, {INT64_MIN, INT64_MAX}, {INT64_MIN + 1, -9}, {INT64_MIN, INT64_MIN}};
+	int64_t model = env_add_model(conn, "P001_all", "mlstm"), other = env_mint(conn, model, 1), id = env_mint(conn, model, 2);
+	struct catalog_commit c = tree_commit(other);
+	assert_int_equal(catalog_version_commit(conn, &c), 0);
+	c.version_id = id;
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		int64_t end = -1;
+		bool more = true;
+		set_ahead(conn, id, ranges[i].first, ranges[i].n);
+		assert_int_equal(catalog_ahead_end(conn, id, &end), 0);
+		for (unsigned tries = 0; more; tries++) {
+			assert_in_range(tries, 0, ARRAY_SIZE(TREE) / 2);
+			assert_int_equal(catalog_ahead_drop(conn, id, end, 2, &more), 0);
+		}
+		assert_int_equal(catalog_ahead_end(conn, id, &end), 0);
+		assert_int_equal(end, 0);
+		assert_sql(conn, "SELECT count(*) FROM files", "6");
+		assert_int_equal(catalog_ahead_begin(conn, &c, 3, &c.ahead), 0); /* and the draft can be committed */
+		assert_int_equal(catalog_ahead_end(conn, id, &end), 0);
+		for (more = true; more;)
+			assert_int_equal(catalog_ahead_drop(conn, id, end, 2, &more), 0);
+		assert_sql(conn, "SELECT count(*) FROM files", "6");
+	}
+	direct_end(e, conn);
+}
+
+static void test_ids_that_ran_out_are_no_ids(void **state)
+{
+	struct env *e = *state;
+	struct catalog_conn *conn = direct_begin(e);
+	struct catalog_commit c = tree_commit(draft(conn));
+	static const char *const seqs[] = {"9223372036854775807", "9223372036854775803", "-9223372036854775807", "-1"};
+	assert_int_equal(catalog_ahead_begin(conn, &c, 6, &c.ahead), 0); /* so that there is a row */
+	for (size_t i = 0; i < ARRAY_SIZE(seqs); i++) {
+		char text[96];
+		bool more;
+		int64_t end;
+		assert_int_equal(catalog_ahead_end(conn, c.version_id, &end), 0);
+		assert_int_equal(catalog_ahead_drop(conn, c.version_id, end, 6, &more), 0);
+		snprintf(text, sizeof text, "UPDATE sqlite_sequence SET seq = %s WHERE name = 'files'", seqs[i]);
+		assert_int_equal(sql_script(conn->db, text), 0);
+		c.ahead = 0;
+		assert_int_equal(catalog_version_commit(conn, &c), -EUCLEAN);
+		assert_int_equal(catalog_ahead_begin(conn, &c, 6, &c.ahead), -EUCLEAN);
+		assert_sql(conn, "SELECT count(*) FROM files", "0");
+	}
+	direct_end(e, conn);
+}
+
 /* ---- plans ---- */
 
 struct plan { struct catalog_conn *conn; unsigned n; };
@@ -346,6 +410,8 @@ int main(void)
 		T(test_entries_that_do_not_fit_together_are_refused),
 		T(test_version_files_shows_paths_hashes_and_octal_modes),
 		T(test_best_is_the_lowest_number_with_the_best_value_among_the_committed),
+		T(test_a_range_that_cannot_be_is_given_up_and_takes_nothing_of_others),
+		T(test_ids_that_ran_out_are_no_ids),
 		T(test_hot_queries_use_an_index_and_sort_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
