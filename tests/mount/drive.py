@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -59,6 +60,31 @@ def wait_until(condition, limit=30.0, what="the condition"):
             raise AssertionError(f"{what}: not within {limit} s")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+class Lateness(threading.Thread):
+    """How late the machine itself was meanwhile, at most: the same small work again and again, beside the drive, which takes a millisecond or two where nothing else runs. A limit
+    that is a promise of the drive is given so much more."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.path, self.go_on, self.seconds = folder / f"late-{id(self)}", True, 0.0
+
+    def run(self):
+        while self.go_on:
+            began = time.monotonic()
+            write(self.path, b"x")
+            assert read(self.path) == b"x"
+            time.sleep(0.001)
+            self.seconds = max(self.seconds, time.monotonic() - began)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.go_on = False
+        self.join()
 
 
 @contextlib.contextmanager
