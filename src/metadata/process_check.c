@@ -1,10 +1,12 @@
 /* What must hold between the parts of a process.json; its placeholders; and the score in a result. */
 #include "process.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <mintfs/cleanup.h>
 #include <mintfs/util.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WEIGHTS_SLACK 1e-6 /* 0.1 and 0.2 are no binary fractions */
@@ -228,14 +230,16 @@ int process_check_models(const struct document *d, struct process_spec *s)
 
 /* ---- results ---- */
 
-struct score { const char *key; bool found; char value[64]; };
+struct score { const char *key; bool found, is_number; double number; };
 
-static int take_score(const char *name, const char *value, void *arg)
+static int take_score(const char *name, const char *value, const char *json, void *arg)
 {
 	struct score *s = arg;
-	if (!strcmp(name, s->key)) {
-		s->found = true; /* of equal keys the last one */
-		snprintf(s->value, sizeof s->value, "%s", value);
+	(void)value;
+	if (!strcmp(name, s->key)) { /* of equal keys the last one */
+		s->found = true;
+		s->is_number = *json == '-' || isdigit((unsigned char)*json);
+		s->number = s->is_number ? strtod(json, NULL) : 0;
 	}
 	return 0;
 }
@@ -244,17 +248,15 @@ int process_score(const char *result, size_t len, const char *key, double *ret, 
 {
 	struct fault why = FAULT_INIT;
 	struct score s = {.key = key};
-	int rc = metadata_each_field(result, len, take_score, &s, &why);
+	int rc = metadata_each_value(result, len, take_score, &s, &why);
 	if (rc < 0) {
 		const char *words = strchr(why.text, ':'); /* behind the name of another file */
 		return fault_set(f, EINVAL, "its result is no JSON object:%s", words ? words + 1 : " it cannot be read");
 	}
 	if (!s.found)
 		return fault_set(f, EINVAL, "its result has no \"%s\"", key);
-	char *end;
-	double value = strtod(s.value, &end);
-	if (end == s.value || *end || !isfinite(value))
+	if (!s.is_number || !isfinite(s.number))
 		return fault_set(f, EINVAL, "\"%s\" in its result is no number", key);
-	*ret = value;
+	*ret = s.number;
 	return 0;
 }

@@ -159,6 +159,10 @@ static void test_a_score_is_found_or_its_lack_is_named(void **state)
 		{"{\"r2\": NaN}", "r2", "is no number", 0},
 		{"{\"r2\": \"good\"}", "r2", "is no number", 0},
 		{"{\"r2\": [1]}", "r2", "is no number", 0},
+		{"{\"r2\": \"0.5\"}", "r2", "is no number", 0}, /* of which type it is, JSON says */
+		{"{\"r2\": \"0x10\"}", "r2", "is no number", 0},
+		{"{\"r2\": 1e999}", "r2", "is no number", 0},
+		{"{\"r2\": 500000000000000000000000000000000000000000000000000000000000000000000000000000000e-80}", "r2", NULL, 5},
 		{"{\"rmse\": 1}", "r2", "has no \"r2\"", 0},
 		{"0.5", "r2", "no JSON object", 0},
 		{"", "r2", "no JSON object", 0},
