@@ -113,7 +113,7 @@ const struct command cmd_gc = {
 	.name = "gc",
 	.args = "[STORE|DIR] [--dry-run] [--grace TIME]",
 	.summary = "free what no committed version holds",
-	.help = "Frees the contents that only retired versions held, and what failed commits left behind. May run at any time, beside trainings, readers and commits;\n"
+	.help = "Frees the contents that only retired versions held, and what failed commits and imports left behind. May run at any time, beside trainings, readers and commits;\n"
 		"may be interrupted, and run again. What is younger than the grace period stays: versions retired, and contents stored, less than TIME ago.\n"
 		"The argument is a store or a directory on a drive; default: the working directory, if it lies on a drive, else --store or MINTFS_STORE.\n"
 		"Only for the owner of the store, and root. What a drive that root mounted sealed (chattr +i) in an ordinary user's store, only root frees: the rest goes, and\n"

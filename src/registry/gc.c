@@ -8,6 +8,7 @@
  *
  * Removed is unlinked within the transaction and freed after it: the bytes hang at a descriptor until then, since to free gigabytes takes long and everybody waits for the
  * transaction. A death in between leaves contents that are gone and not recorded as freed; nobody needs them, and the next gc records it. */
+#include "intake.h"
 #include "keeping.h"
 
 #include <errno.h>
@@ -166,6 +167,8 @@ int registry_gc(struct registry *r, const struct registry_gc *how, struct regist
 	if (r->read_only && !how->dry_run)
 		return refuse(f, VERDICT_READ_ONLY, "the store is open for reading only: nothing can be freed");
 	s.young_ns = s.now_ns - how->grace_ns;
+	if (!how->dry_run) /* first what imports that died have brought: it holds the space of contents that are swept */
+		intake_sweep(r->dirfd, r->blobs, r->catalog, r->log);
 	int rc = references_collect(r, s.young_ns, true, &s.refs);
 	for (unsigned shard = 0; rc == 0 && shard < 256; shard++)
 		rc = sweep_shard(&s, (uint8_t)shard);

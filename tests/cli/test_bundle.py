@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from bundles import Bundle, file_member
-from cli_env import BIN, Drive, call, can_mount, one_sentence
+from cli_env import BIN, Drive, call, can_mount, one_sentence, wait_for
 
 M = "product/P001_all/mlstm"
 NOBODY = 65534
@@ -298,6 +298,25 @@ def test_import_works_beside_a_mounted_drive(full, other, place):
     assert (drive.path(M, "v1/model.bin")).read_text() == "weights"
     assert call("commit", draft).code == 0
     drive.umount()
+
+
+def test_gc_frees_what_a_killed_import_brought_and_leaves_what_a_living_one_brings(full, other, place):
+    """Nobody mounts a drive anew to get that space back."""
+    bundle = export(M, "--store", full.store)
+    beginning = bundle[:bundle.index(b"weights of two") + 512]
+    with subprocess.Popen([BIN, "import", "-", "--store", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stalled:
+        stalled.stdin.write(beginning)
+        stalled.stdin.flush()
+        wait_for(lambda: len(list((other / "incoming").glob("*/*"))) >= 3)
+        brought = sorted((other / "incoming").glob("*/*"))
+        assert brought and call("gc", other, "--grace", "0").code == 0
+        assert set(brought) <= set((other / "incoming").glob("*/*"))
+        stalled.kill()
+        stalled.wait()
+    assert call("gc", other, "--grace", "0", "--dry-run").code == 0 and (other / "incoming").exists()
+    assert call("gc", other, "--grace", "0").code == 0
+    assert not (other / "incoming").exists() and not [p for p in (other / "blobs").rglob("*") if p.is_file()]
+    assert take_in(bundle, other).code == 0 and call("fsck", other, "--verify").code == 0
 
 
 def test_two_imports_of_one_bundle_at_once_end_as_one(full, other):
