@@ -325,7 +325,7 @@ int repair_returned(struct fsck *k, const struct problem *p, char *words, size_t
 	return rc < 0 ? rc : 1;
 }
 
-struct protecting { struct fsck *k; uint64_t done; };
+struct protecting { struct fsck *k; int refused; /* of one of them: the others get theirs */ };
 
 /* Who could write to it since it lost the flag may have done so; that is what --verify is for. What nobody needs gets none: a sweep would have to take it off. */
 static int protect_one(const struct blob_found *b, void *arg)
@@ -339,8 +339,8 @@ static int protect_one(const struct blob_found *b, void *arg)
 	if (rc == 0)
 		rc = catalog_blob_find(conn, &b->id, &row);
 	if (rc == 0 && references_has(&t->k->live, row.id)) {
-		rc = blob_seal(t->k->r->blobs, &b->id, 0);
-		t->done += rc == 0;
+		int sealed = blob_seal(t->k->r->blobs, &b->id, 0);
+		t->refused = t->refused == 0 ? sealed : t->refused;
 	}
 	if (rc == -ENOENT)
 		rc = 0;
@@ -354,5 +354,6 @@ int repair_unprotected(struct fsck *k, const struct problem *p, char *words, siz
 	for (int shard = 0; rc == 0 && shard < 256; shard++)
 		rc = blob_scan(k->r->blobs, shard, protect_one, &t);
 	snprintf(words, size, "set again");
+	rc = rc == 0 ? t.refused : rc;
 	return rc < 0 ? rc : 1;
 }

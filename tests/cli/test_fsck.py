@@ -1,4 +1,5 @@
 """fsck: each kind of damage is named by its word, mended by --repair where it can be, and nothing else is said."""
+import errno
 import hashlib
 import os
 import shutil
@@ -367,6 +368,17 @@ def test_a_store_that_lost_all_flags_is_one_note(image):
     (note,) = notes(call("fsck", store, "--json"))
     assert note.startswith(f"{len(blobs)} contents")
     assert call("fsck", store, "--repair").code == 0 and all(flagged(p) for p in blobs)
+
+
+def test_one_content_that_the_disk_refuses_does_not_keep_the_flag_from_the_others(image):
+    store, blobs = store_on(image)
+    image.unmounted(*(r for p in blobs for r in image.aged(p, False)))
+    for nth in range(1, 10):  # the first calls only ask whether it can be set
+        done = call("fsck", store, "--repair", env={"MINTFS_FAULT": f"set_immutable:{nth}:{errno.EIO}"})
+        if "repair failed" in done.out:
+            break
+    assert "repair failed" in done.out and sum(flagged(p) for p in blobs) == len(blobs) - 1, done.out
+    assert call("fsck", store, "--repair").code == 0
 
 
 def test_nothing_is_said_of_the_immutable_flag_where_it_cannot_be_set_or_never_was(image):
