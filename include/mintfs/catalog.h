@@ -185,6 +185,7 @@ struct catalog_commit {
 	const struct catalog_metric *metrics;
 	size_t n_metrics;
 	int64_t ahead; /* 0: the entries go in with the commit; else of catalog_ahead_begin, and all of them are in */
+	int64_t ahead_ns; /* when that was. -EAGAIN: a content of theirs was lost since; put all again, and begin anew */
 };
 /* The entries of a version that has very many go in ahead of its commit, in slices, each in a transaction of its own: so others' writes have their turns in between. They are no
  * version's until catalog_version_commit. Who gives up takes them out again; who dies leaves that to the next who serves the draft. -ESTALE: it is no draft, or its rows

@@ -158,14 +158,16 @@ int catalog_ahead_add(struct catalog_conn *conn, const struct catalog_commit *c,
 	return error ? error : entries_add(conn->db, c, c->ahead, from, n);
 }
 
-/* The last row is the last that was added. */
+/* The last row is the last that was added. Sweeps spare what the rows refer to; but it may have been found damaged. */
 int entries_ahead_whole(struct sql *db, const struct catalog_commit *c, int64_t base)
 {
 	auto_stmt struct sql_stmt *st = NULL;
 	int error = check_range(db, c, base);
 	if (!error)
 		error = sql_find(db, "SELECT 1 FROM files WHERE id = ?", base + (int64_t)c->n_entries - 1, &st);
-	return error == -ENOENT ? -ESTALE : error;
+	if (error)
+		return error == -ENOENT ? -ESTALE : error;
+	return absent_since(db, c->ahead_ns, base, c->n_entries);
 }
 
 int catalog_ahead_end(struct catalog_conn *conn, int64_t version_id, int64_t *ret_end)

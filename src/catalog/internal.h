@@ -132,6 +132,7 @@ int numbers_changed(struct sql *db);
 
 /* keeping.c: the contents of n entries from files.id `base` on have just been stored: none of them is absent any more. */
 int absent_returned(struct sql *db, int64_t base, size_t n);
+int absent_since(struct sql *db, int64_t since_ns, int64_t base, size_t n); /* -EAGAIN: one of them is, since then */
 int absent_count(struct sql *db, enum catalog_absence kind, int64_t *ret);
 
 /* uses.c: a command goes with the last that refers to it. */

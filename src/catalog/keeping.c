@@ -180,6 +180,22 @@ int catalog_version_returned(struct catalog_conn *conn, int64_t version_id)
 		" AND f.id < v.first_child + v.n_entries WHERE v.id = ? AND f.blob IS NOT NULL)", version_id);
 }
 
+/* To look for each of a million costs half a second, so it is only done if anything at all was lost meanwhile. */
+int absent_since(struct sql *db, int64_t since_ns, int64_t base, size_t n)
+{
+	auto_stmt struct sql_stmt *any = NULL, *st = NULL;
+	int error = sql_find(db, "SELECT 1 FROM absent WHERE at_ns >= ? LIMIT 1", since_ns, &any);
+	if (error)
+		return error == -ENOENT ? 0 : error;
+	error = sql_prepare(db, "SELECT 1 FROM files f CROSS JOIN absent a ON a.blob = f.blob WHERE f.id >= ? AND f.id < ? LIMIT 1", &st);
+	if (error)
+		return error;
+	sql_bind_int(st, base);
+	sql_bind_int(st, base + (int64_t)n);
+	error = sql_first(st);
+	return error == -ENOENT ? 0 : error ? error : -EAGAIN;
+}
+
 int catalog_reference_list(struct catalog_conn *conn, int64_t after, int64_t end, unsigned limit, catalog_reference_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;

@@ -27,7 +27,7 @@ struct commit_work {
 	struct catalog_entry *entries;
 	struct catalog_metric *metrics;
 	size_t n_metrics;
-	int64_t ahead;               /* record.c: catalog_commit.ahead; entries, and items, that are in ahead */
+	int64_t ahead, ahead_ns;     /* record.c: as in catalog_commit; entries, and items, that are in ahead */
 	size_t n_ahead, items_ahead;
 	struct blob_id digest; /* of the whole tree */
 	struct lineage lineage;

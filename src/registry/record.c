@@ -104,7 +104,7 @@ static struct catalog_commit describe(const struct commit_work *w)
 	return (struct catalog_commit){.version_id = w->v.id, .committed_ns = time_now_ns(), .mtime_ns = timespec_ns(t->root.st_mtim), .uid = t->root.st_uid,
 		.gid = t->root.st_gid, .mode = t->root.st_mode & 03555, .size = t->size, .n_files = t->n_files, .n_dirs = t->n_top_dirs, .n_top = (uint32_t)t->n_top,
 		.message = w->message, .metrics_summary = w->metadata.metrics_summary ? w->metadata.metrics_summary : "{}", .entries = w->entries, .n_entries = t->n,
-		.metrics = w->metrics, .n_metrics = w->n_metrics, .ahead = w->ahead};
+		.metrics = w->metrics, .n_metrics = w->n_metrics, .ahead = w->ahead, .ahead_ns = w->ahead_ns};
 }
 
 static int commit_write(struct catalog_conn *conn, void *arg)
@@ -153,6 +153,8 @@ static int add_slice(struct commit_work *w, size_t max)
 {
 	const struct draft_tree *t = &w->tree;
 	struct slice s = {.w = w, .from = w->n_ahead, .item = w->items_ahead, .ahead = w->ahead};
+	if (s.from == 0)
+		w->ahead_ns = time_now_ns();
 	for (; s.n < max && s.from + s.n < t->n; s.n++)
 		s.n_items += is_item(t, s.from + s.n);
 	int rc = catalog_write(w->r->catalog, false, slice_write, &s);
@@ -216,6 +218,17 @@ int ahead_clear(struct registry *r, int64_t version_id)
 
 #define PUT_TRIES 10 /* each failure is a sweep between two steps that lie milliseconds apart */
 
+static int record_version(struct commit_work *w)
+{
+	int rc = catalog_write(w->r->catalog, true, commit_write, w);
+	if (rc != -EAGAIN || w->ahead == 0)
+		return rc;
+	rc = ahead_clear(w->r, w->v.id); /* a content was lost behind its slice */
+	w->ahead = 0;
+	w->n_ahead = w->items_ahead = 0;
+	return rc == 0 ? -EAGAIN : rc;
+}
+
 static int put_and_record(struct commit_work *w)
 {
 	int rc = -EAGAIN;
@@ -225,7 +238,7 @@ static int put_and_record(struct commit_work *w)
 		if (rc == 0)
 			rc = add_ahead(w);
 		if (rc == 0)
-			rc = catalog_write(w->r->catalog, true, commit_write, w);
+			rc = record_version(w);
 	}
 	return rc;
 }

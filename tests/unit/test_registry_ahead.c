@@ -3,6 +3,8 @@
 
 #include "../../src/registry/keeping.h"
 
+#include <pthread.h>
+
 #define DIRS 5
 #define FILES 3 /* in each */
 #define ENTRIES (DIRS * (FILES + 1) + 1 /* metadata.json */)
@@ -207,6 +209,70 @@ static void test_a_sweep_needs_what_slices_bring_whenever_they_come(void **state
 	}
 }
 
+struct beside { struct fixture *x; int64_t id; char what[32]; struct blob_id content; int rc; };
+
+static void *commit_beside(void *arg)
+{
+	struct beside *b = arg;
+	b->rc = registry_commit(b->x->r, &b->x->me, b->id, NULL, NULL);
+	return NULL;
+}
+
+/* As fsck does with a content that is damaged. -ENOENT: it is not recorded yet; -ESTALE: with its version already. */
+static int lose_content(struct catalog_conn *conn, void *arg)
+{
+	struct beside *b = arg;
+	char name[BLOB_HEX_SIZE + 8], hex[BLOB_HEX_SIZE];
+	struct catalog_blob row;
+	struct catalog_version v;
+	int rc = catalog_blob_find(conn, &b->content, &row);
+	if (rc == 0)
+		rc = catalog_version_get(conn, b->id, &v);
+	if (rc == 0 && v.state != CATALOG_DRAFT)
+		rc = -ESTALE;
+	blob_id_hex(&b->content, hex);
+	snprintf(name, sizeof name, "blobs/%.2s/%s", hex, hex + 2);
+	if (rc == 0)
+		rc = sys_unlinkat(b->x->r->dirfd, name, 0);
+	return rc < 0 ? rc : catalog_absent_set(conn, row.id, CATALOG_DAMAGED, time_now_ns(), "damaged");
+}
+
+static void hash_text(const char *text, struct blob_id *ret)
+{
+	struct blob_hasher *h;
+	assert_int_equal(blob_hasher_new(&h), 0);
+	assert_int_equal(blob_hasher_add(h, text, strlen(text)), 0);
+	assert_int_equal(blob_hasher_finish(h, ret), 0);
+	blob_hasher_free(h);
+}
+
+static void test_a_content_that_is_lost_between_its_slice_and_the_commit_is_put_again(void **state)
+{
+	struct fixture *x = *state;
+	int64_t model = make_path(x, "product/P001_all/mlstm");
+	int rc = -ESTALE;
+	x->r->slice = 1;
+	for (int i = 0; rc == -ESTALE; i++) { /* until we are in time */
+		struct beside b = {.x = x};
+		char text[64];
+		pthread_t thread;
+		snprintf(b.what, sizeof b.what, "try %d", i);
+		snprintf(text, sizeof text, "%s 0", b.what);
+		hash_text(text, &b.content);
+		b.id = large_draft(x, model, b.what).id;
+		assert_int_equal(pthread_create(&thread, NULL, commit_beside, &b), 0);
+		do
+			rc = catalog_write(x->r->catalog, false, lose_content, &b);
+		while (rc == -ENOENT);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(b.rc, 0);
+		is_committed(x, b.id, b.what);
+	}
+	assert_int_equal(rc, 0);
+	registry_settle(x->r);
+	is_sound(x);
+}
+
 static void test_rows_of_another_attempt_are_neither_added_to_nor_committed_nor_dropped(void **state)
 {
 	struct fixture *x = *state;
@@ -388,6 +454,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_commit_that_follows_a_death_at_once_waits_for_no_tidying, setup, teardown),
 #endif
 		cmocka_unit_test_setup_teardown(test_a_sweep_needs_what_slices_bring_whenever_they_come, setup_in_memory, teardown),
+		cmocka_unit_test_setup_teardown(test_a_content_that_is_lost_between_its_slice_and_the_commit_is_put_again, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_rows_of_another_attempt_are_neither_added_to_nor_committed_nor_dropped, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_a_draft_that_is_discarded_leaves_no_rows, setup_in_memory, teardown),
 		cmocka_unit_test_setup_teardown(test_the_end_of_a_drive_leaves_the_rows_of_a_discarded_draft_to_the_next, setup_in_memory, teardown),
