@@ -4,8 +4,12 @@
 
 void pool_init(struct pool *p)
 {
+	pthread_condattr_t attr;
 	pthread_mutex_init(&p->mutex, NULL);
-	pthread_cond_init(&p->returned, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->returned, &attr);
+	pthread_condattr_destroy(&attr);
 	p->free = NULL;
 	p->n_all = p->n_used = 0;
 }
@@ -13,7 +17,7 @@ void pool_init(struct pool *p)
 /* Readers in other threads are given a moment; one that never ends is a mistake of the caller, and no reason to hang. */
 static bool wait_for_readers(struct pool *p)
 {
-	struct timespec until = ns_timespec(time_now_ns() + NS_PER_SEC);
+	struct timespec until = ns_timespec(time_monotonic_ns() + NS_PER_SEC);
 	SCOPED_LOCK(&p->mutex);
 	while (p->n_used > 0) {
 		if (pthread_cond_timedwait(&p->returned, &p->mutex, &until) == ETIMEDOUT)
