@@ -339,7 +339,7 @@ int source_ask(const char *version, const char *name, const char *value, const c
 		if (error == 0)
 			return 0;
 	}
-	if (error == E2BIG || error == ENOSPC)
+	if (error == E2BIG) /* of the kernel; what the drive refuses has other reasons */
 		return fault_set(f, error, "the message is too long: a drive takes up to 64 KiB");
 	if (error == EACCES || error == EPERM)
 		return fault_set(f, error, "%s belongs to somebody else: you may not %s it", label, name);

@@ -227,6 +227,28 @@ def test_commit_says_why_it_is_refused_and_the_draft_stays(drive):
     assert call("commit", draft).code == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+def test_a_commit_on_a_full_disk_says_that_it_is_full(place):
+    small = place / "small"
+    (place / "mnt").mkdir()
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], check=True)
+    try:
+        assert call("init", small / "store").code == 0
+        drive = Drive(small / "store", place / "mnt").mount()
+        draft = drive.mint({"model.bin": "weights"})
+        with open(small / "filler", "wb", buffering=0) as f, pytest.raises(OSError):
+            while True:
+                f.write(bytes(4096))
+        one_sentence(call("commit", draft, "-m", "a message"), 1, "No space left on device")
+        (small / "filler").unlink()
+        assert call("commit", draft, "-m", "a message").code == 0
+        one_sentence(call("commit", drive.mint({"model.bin": "more"}), "-m", "x" * 70000), 1, "message is too long")
+    finally:
+        call("umount", place / "mnt")
+        subprocess.run(["umount", small], check=True)
+
+
 def test_commit_without_a_drive_is_done_by_the_command_itself(drive):
     drive.mint({"model.bin": "x"})
     assert drive.umount().code == 0
