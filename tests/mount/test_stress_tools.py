@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from drive import clean_env, commit, read, run, sha256, snapshot, write
+from drive import clean_env, commit, read, run, sha256, snapshot, wait_until, write
 
 EACH = int(os.environ.get("MINTFS_STRESS_SECONDS", "0"))
 DATA_PATHS = pytest.mark.parametrize("options", [(), ("nopassthrough",)], ids=["passthrough", "by_the_daemon"])
@@ -97,3 +97,38 @@ def test_fio_reads_back_what_it_wrote_to_a_draft_and_so_does_everybody_after_the
     commit(draft)
     for name in files:
         assert sha256(read(draft / os.fsdecode(name))) == before[name][-1], name
+
+
+def has_io_uring():
+    """Containers and careful administrators switch it off."""
+    probe = run("fio", "--name=probe", "--ioengine=io_uring", "--rw=read", "--size=4k", "--filename=/dev/zero", "--output-format=terse", check=False)
+    return probe.returncode == 0
+
+
+@DATA_PATHS
+@pytest.mark.seconds(120)
+def test_requests_of_io_uring_see_nothing_of_the_death_of_workers(house, store, options):
+    """With registered files and buffers, and requests under way whenever a worker is killed."""
+    if not shutil.which("fio") or not has_io_uring():
+        pytest.skip("fio, or io_uring, is not there")
+    drive = house.mount(store, options=options + ("deaths=0",))
+    draft = drive.mint()
+    ring = ["--name=ring", "--ioengine=io_uring", "--registerfiles=1", "--fixedbufs=1", "--iodepth=16", "--bs=8k", "--size=8m", "--output-format=terse"]
+
+    def meanwhile(*more):
+        fio = house.start(" ".join(["exec fio", *ring, *more]), cwd=house.folder)
+        deaths = 0
+        wait_until(lambda: fio.poll() is not None or any(os.path.getsize(f) for f in draft.glob("ring*")), what="the first writes")
+        while fio.poll() is None:
+            drive.wait_worker(drive.kill_worker())
+            deaths += 1
+        out, err = fio.communicate()
+        assert fio.returncode == 0 and deaths > 0, f"{deaths} deaths: {out}\n{err}"
+
+    meanwhile(f"--directory={draft}", "--rw=randrw", "--fsync=4", "--numjobs=2", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0")
+    write(draft / "model.pth", b"weights")
+    commit(draft)
+    files = {f.name: sha256(read(f)) for f in draft.glob("ring*")}
+    assert len(files) == 2
+    meanwhile("--filename=" + ":".join(str(draft / name) for name in files), "--rw=randread", "--readonly", "--time_based", "--runtime=1")
+    assert {f.name: sha256(read(f)) for f in draft.glob("ring*")} == files
