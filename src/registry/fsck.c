@@ -170,6 +170,7 @@ int registry_fsck(struct registry *r, const struct registry_fsck *how, struct re
 	drop_problems(&k);
 	free(k.problems);
 	references_release(&k.live);
+	references_release(&k.later);
 	references_release(&k.bad);
 	*ret = k.sum;
 	if (rc == -ECANCELED)

@@ -42,7 +42,7 @@ static int note_bad(struct fsck *k, const struct catalog_blob *row, struct probl
 
 /* ---- missing ---- */
 
-struct missing { struct fsck *k; const struct catalog_blob *row; bool is; };
+struct missing { struct fsck *k; const struct catalog_blob *row; bool is, freed; /* it is gone: and should be there, or was freed */ };
 
 static int look_for_missing(void *arg)
 {
@@ -51,27 +51,49 @@ static int look_for_missing(void *arg)
 	uint64_t size;
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = blob_size(m->k->r->blobs, &m->row->sha256, &size);
-	m->is = false;
+	m->is = m->freed = false;
 	if (rc != -ENOENT)
 		return 0;
 	rc = catalog_read_begin(m->k->r->catalog, &conn);
 	if (rc == 0)
 		rc = catalog_blob_find(conn, &m->row->sha256, &now);
-	m->is = rc == 0 && now.absence != CATALOG_FREED;
+	m->freed = rc == 0 && now.absence == CATALOG_FREED;
+	m->is = rc == 0 && !m->freed;
 	return rc;
 }
 
 /* A sweep takes a content away first and records that then, in one transaction: what seems to be missing is looked for again under the store's lock. */
 static bool still_missing(struct fsck *k, const struct catalog_blob *row)
 {
-	struct missing m = {k, row, false};
+	struct missing m = {.k = k, .row = row};
 	return look_for_missing(&m) == 0 && m.is && (k->r->read_only || (catalog_locked(k->r->catalog, look_for_missing, &m) == 0 && m.is));
+}
+
+/* On one snapshot: a commit that brings it back ends both at once. */
+static bool is_freed_and_held(struct fsck *k, const struct blob_id *id)
+{
+	auto_read struct catalog_conn *conn = NULL;
+	struct catalog_blob now;
+	bool held = false;
+	return catalog_read_begin(k->r->catalog, &conn) == 0 && catalog_blob_find(conn, id, &now) == 0 && now.absence == CATALOG_FREED &&
+		catalog_blob_committed(conn, id, &held) == 0 && held;
+}
+
+/* A sweep frees what is retired while we look; what a committed version holds it never should. To ask for one reads all entries, so most are told by what is held by now. */
+static bool freed_though_held(struct fsck *k, const struct catalog_blob *row)
+{
+	struct missing m = {.k = k, .row = row};
+	if (look_for_missing(&m) < 0 || !m.freed)
+		return false;
+	if (!k->later.bits && references_collect(k->r, INT64_MAX, false, &k->later) < 0)
+		return false;
+	return references_has(&k->later, row->id) && is_freed_and_held(k, &row->sha256);
 }
 
 static int pass_row(struct fsck *k, const struct catalog_blob *row)
 {
 	char hex[BLOB_HEX_SIZE];
-	if (!references_has(&k->live, row->id) || !still_missing(k, row))
+	if (!references_has(&k->live, row->id) || !(still_missing(k, row) || freed_though_held(k, row)))
 		return 0;
 	k->sum.contents++;
 	blob_id_hex(&row->sha256, hex);
@@ -245,8 +267,11 @@ static int mark_write(struct catalog_conn *conn, void *arg)
 	m->marked = false;
 	if (blob_size(m->blobs, &m->p->blob, &size) != -ENOENT)
 		return 0;
+	bool held = true; /* if not, it was retired and swept since it was looked at */
 	int rc = catalog_blob_find(conn, &m->p->blob, &now);
-	if (rc < 0 || now.absence == CATALOG_FREED) /* swept since it was looked at */
+	if (rc == 0 && now.absence == CATALOG_FREED)
+		rc = catalog_blob_committed(conn, &m->p->blob, &held);
+	if (rc < 0 || !held)
 		return rc;
 	m->marked = true;
 	return catalog_absent_set(conn, m->p->id, CATALOG_DAMAGED, time_now_ns(), m->p->text);

@@ -113,6 +113,20 @@ def test_what_cannot_be_made_anew_is_named_and_left(old, kind):
         assert not any(f["repaired"] for f in found.json["findings"] if f["kind"] == kind)
 
 
+def test_a_content_that_was_freed_though_a_committed_version_holds_it_is_missing(drive):
+    """A sweep beside fsck frees what was retired meanwhile; that alone makes it no loss."""
+    drive.version({"model.bin": "weights"})
+    assert drive.umount().code == 0
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.unlink()
+    sql(drive.store, "INSERT INTO absent (blob, kind, at_ns) SELECT id, 1, 0 FROM blobs WHERE lower(hex(sha256)) = ?", path.parent.name + path.name)
+    found = call("fsck", drive.store, "--json")
+    assert found.code == 1 and kinds(found) == ["blob-missing", "version-damaged"], found.out
+    assert "blob-missing" in kinds(call("fsck", drive.store, "--repair", "--json"))
+    assert sql(drive.store, "SELECT kind FROM absent") == [(2,)], "damaged, so that reads say so and the next commit heals it"
+
+
 def test_a_highest_number_that_is_too_low_is_raised(old):
     sql(old, "UPDATE models SET last_number = 1")
     assert kinds(call("fsck", old, "--json")) == ["model-numbers"]
