@@ -13,6 +13,7 @@
 
 #define BUFFER (1u << 16)
 #define EXTENDED_MAX (1u << 16)
+#define END_MAX (UINT64_C(64) << 20) /* of empty blocks at the end: tar fills the last record, of 10 KiB mostly */
 
 struct tar_reader {
 	tar_read_fn *fn;
@@ -322,6 +323,7 @@ static int refuse_type(const struct tar_entry *e, char c, struct fault *f)
 static int read_end(struct tar_reader *t, struct fault *f)
 {
 	uint8_t block[TAR_BLOCK];
+	uint64_t began = t->taken;
 	int error = take_all(t, block, sizeof block, f);
 
 	if (error)
@@ -336,6 +338,8 @@ static int read_end(struct tar_reader *t, struct fault *f)
 			break;
 		if (!is_zero(block, (size_t)n))
 			return fault_set(f, EINVAL, "the bundle goes on behind its end, at byte %" PRIu64, t->taken - (uint64_t)n);
+		if (t->taken - began > END_MAX)
+			return fault_set(f, EINVAL, "the bundle has no end: nothing but empty blocks from byte %" PRIu64 " on", began);
 	}
 	t->over = true;
 	return 0;

@@ -188,6 +188,9 @@ static void test_damage_and_things_behind_the_end_are_refused(void **state)
 	append_zeros(&a, 512);
 	add(&a, &one, "abc");
 	assert_refused(&a, "empty block");
+	a = sample();
+	append_zeros(&a, (size_t)65 << 20);
+	assert_refused(&a, "no end");
 }
 
 /* A header with its sum mended after a change. */
