@@ -233,8 +233,9 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
 def test_values_that_none_of_us_writes_into_the_catalog_crash_no_command(drive, tmp_path, table, column, value, command):
     """The owner of a store may write what he likes into it, and root looks at it."""
     drive.version({"model.bin": "weights", "metadata.json": '{"labels": {"a": "b"}, "metrics": {"rmse": 1}}'})
-    subprocess.run(["cat", drive.path(MODEL) / "v1" / "model.bin"], stdout=subprocess.DEVNULL, check=True)
-    wait_for(lambda: sql(drive.store, "SELECT 1 FROM seen_commands"))
+    with open(drive.path(MODEL) / "v1" / "model.bin") as f:
+        f.read()
+        assert wait_for(lambda: sql(drive.store, "SELECT 1 FROM seen_commands"))
     drive.umount()
     db = sqlite3.connect(drive.store / "catalog.db")
     db.execute("PRAGMA ignore_check_constraints = ON")
