@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #define WAIT_MS 30000
+#define BUSY_MS 2000 /* for a drive that is busy and used by nobody who can be seen */
+#define BUSY_STEP_MS 20
 #define STEP_MS 20
 
 /* ---- who serves it ---- */
@@ -159,21 +161,35 @@ static int by_fusermount(const char *dir, bool lazy)
 	return status == 0 ? 0 : -EBUSY;
 }
 
+/* -ENOENT: there is no fusermount3. */
+static int try_once(const char *dir, bool lazy)
+{
+	int rc = umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0 ? 0 : -errno;
+	if (rc != -EPERM)
+		return rc == -ENOENT ? -EINVAL : rc;
+	return by_fusermount(dir, lazy);
+}
+
+/* Who just looks at the drive, as each `df` does at all that is mounted, keeps it busy for a moment and holds nothing that could be named: such a moment is waited for. */
 static int take_away(const char *dir, const char *store, bool lazy, struct fault *f)
 {
-	char holders[256];
+	char holders[256] = "";
 	struct drive_mount m;
-	int rc = umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0 ? 0 : -errno;
-	if (rc == -EPERM) {
-		rc = by_fusermount(dir, lazy);
-		if (rc == -ENOENT)
-			return fault_set(f, ENOSYS, "%s cannot be unmounted: fusermount3 is not installed", dir);
+	int64_t end = time_monotonic_ns() + (int64_t)BUSY_MS * 1000000;
+	int rc;
+	while ((rc = try_once(dir, lazy)) == -EBUSY) {
+		who_holds(dir, holders, sizeof holders);
+		if (holders[0] || time_monotonic_ns() >= end)
+			break;
+		const struct timespec pause = {0, BUSY_STEP_MS * 1000000L};
+		nanosleep(&pause, NULL);
 	}
+	if (rc == -ENOENT)
+		return fault_set(f, ENOSYS, "%s cannot be unmounted: fusermount3 is not installed", dir);
 	if (rc == 0)
 		return 0;
 	if (drive_mounted_on(dir, &m) < 0 || strcmp(m.store, store) != 0) /* somebody was quicker */
 		return 0;
-	who_holds(dir, holders, sizeof holders);
 	if (rc == -EBUSY && holders[0])
 		return fault_set(f, EBUSY, "%s is in use by %s; -l takes it away now and lets them finish", dir, holders);
 	if (rc == -EBUSY)

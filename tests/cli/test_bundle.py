@@ -64,7 +64,8 @@ def full(drive):
     assert call("commit", v1, "-m", "the first: with «holidays»").code == 0
     drive.version({"model.bin": "weights of two", "again.bin": "weights"}, metrics={"rmse": 1.2})
     os.symlink("v1", drive.path(M, "production"))
-    assert drive.umount().code == 0
+    done = drive.umount()
+    assert done.code == 0, done.err
     return drive
 
 
@@ -153,7 +154,8 @@ def test_export_tells_what_it_wrote(full, place):
 
 def test_an_export_that_is_ended_in_its_midst_leaves_nothing_beside(drive, place):
     drive.version({"model.bin": "0123456789abcdef" * (1 << 18)})
-    assert drive.umount().code == 0
+    done = drive.umount()
+    assert done.code == 0, done.err
     (place / "out").mkdir()
     (place / "out/b.tar").write_bytes(b"the last one")
     limits = {resource.RLIMIT_FSIZE: 1 << 20, resource.RLIMIT_CORE: 0}  # the kernel ends who writes beyond
@@ -230,7 +232,8 @@ def test_an_imported_version_is_read_on_the_drive_like_any_other(full, other, pl
     assert json.loads(drive.path("versions.json").read_text()) == {"product_P001_all_mlstm": 2}
     with pytest.raises(OSError):
         (v1 / "model.bin").write_text("x")
-    assert drive.umount().code == 0
+    done = drive.umount()
+    assert done.code == 0, done.err
 
 
 def test_an_import_can_be_repeated_and_changes_nothing(full, other):

@@ -618,6 +618,31 @@ def test_umount_names_who_uses_the_drive(drive):
         holder.wait()
 
 
+def process_state(pid):
+    """Its name and its state."""
+    with open(f"/proc/{pid}/stat") as f:
+        head, tail = f.read().rsplit(")", 1)
+    return head.split("(", 1)[1], tail.split()[0]
+
+
+def test_umount_waits_for_who_only_looks_at_the_drive_for_a_moment(drive):
+    """As each df does at all that is mounted. Here the drive's worker stands still, so that the moment has no end before it goes on."""
+    pid = call("status", drive.store, "--json").json["mounts"][0]["pid"]
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        worker = next(int(p) for p in f.read().split() if process_state(p)[0] == "mintfs-worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        looker = subprocess.Popen(["stat", "-f", drive.dir], cwd="/", stdout=subprocess.DEVNULL)
+        assert wait_for(lambda: process_state(looker.pid) == ("stat", "S")), process_state(looker.pid)
+        umount = subprocess.Popen([BIN, "umount", drive.dir], cwd="/", stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: umount.poll() is not None or open(f"/proc/{umount.pid}/wchan").read().endswith("nanosleep"))  # it was refused once
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    err = umount.communicate(timeout=60)[1]
+    assert looker.wait() == 0 and (umount.returncode, err) == (0, "")
+    assert not os.path.ismount(drive.dir)
+
+
 def test_a_lazy_umount_takes_a_busy_drive_away_and_its_daemon_ends_after_the_last_user(drive):
     pid = call("status", drive.store, "--json").json["mounts"][0]["pid"]
     holder = subprocess.Popen(["sleep", "100"], cwd=drive.model())
