@@ -98,6 +98,13 @@ static int open_in_draft(struct call *c, const struct draft_use *u, ino_t backin
 	return 0;
 }
 
+/* Committed a moment ago: the kernel asks by the draft's number, and the draft's file is still there. It is a reading of the version all the same. */
+static void note_reading(struct call *c, const struct draft_use *u)
+{
+	if (draft_node_is_gone(u->nodes, u->node) && draft_version_state(c->fs, u->node->top->version_id) == CATALOG_COMMITTED)
+		registry_reading(fs_registry(c->fs), u->node->top->version_id, &c->who);
+}
+
 int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	auto_use struct draft_use u = DRAFT_USE_INIT;
@@ -137,6 +144,8 @@ int draft_open(struct call *c, fuse_ino_t ino, struct fuse_file_info *fi)
 		draft_file_closed(d, st.st_ino, wants_write(fi), -1);
 		draft_put(d);
 	}
+	if (r == 0 && !wants_write(fi))
+		note_reading(c, &u);
 	return r;
 }
 

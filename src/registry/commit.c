@@ -97,6 +97,7 @@ static int seal_all(struct registry *r, const struct to_seal *blobs, size_t n)
 /* Blobs are sealed when their names in the tree are gone; the tree's top goes last, so that a death in between, or a disk that refuses, is made good. */
 static void clear_and_seal(struct registry *r, int64_t version_id, const struct to_seal *blobs, size_t n)
 {
+	sys_crash_point("commit.tidying");
 	int rc = remove_metadata(r, version_id);
 	if (rc == 0)
 		rc = staging_empty(r, version_id);

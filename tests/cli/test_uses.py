@@ -140,6 +140,24 @@ def test_a_shell_that_becomes_another_program_is_known_as_that(late_record, mode
         p.wait()
 
 
+@pytest.fixture
+def late_tidying(monkeypatch):
+    """The files of a draft are there for some time after its commit, as they are for a moment."""
+    monkeypatch.setenv("MINTFS_DELAY", "commit.tidying:3000")
+
+
+def test_who_reads_right_after_the_commit_is_known(late_tidying, drive, store):
+    """The kernel may still know the file by its number in the draft: it has not been told yet, or somebody holds it."""
+    v1 = drive.mint({"model.bin": "weights"}, M)
+    known = os.open(v1 / "model.bin", os.O_PATH)
+    os.chmod(v1, 0o555)
+    with open(f"/proc/self/fd/{known}") as f:
+        assert f.read() == "weights"
+        assert wait_for(lambda: uses(store)), "the reader is not known"
+    os.close(known)
+    assert [u["pids"] for u in uses(store)] in ([[os.getpid()]], [[]])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
 def test_two_users_are_told_apart(store, serve):
     serve("same"), serve("same", user=NOBODY, group=NOBODY, extra_groups=[])

@@ -7,7 +7,7 @@ from power_story import AfterTheCut, Story, possible
 
 # In docs/design/registry.md; a story that does not come by one of them would prove nothing of it.
 POINTS = {"mint.directory-made", "mint.recorded", "commit.hashed", "commit.metadata-written", "commit.blobs-put", "commit.in-transaction",
-          "commit.recorded", "commit.staging-emptied", "commit.sealed", "discard.recorded", "alias.begin", "alias.recorded", "retire.begin", "retire.recorded",
+          "commit.recorded", "commit.tidying", "commit.staging-emptied", "commit.sealed", "discard.recorded", "alias.begin", "alias.recorded", "retire.begin", "retire.recorded",
           "gc.in-transaction", "gc.recorded", "import.content", "import.in-transaction", "import.blobs-put", "import.recorded", "import.name-gone", "import.settled",
           "process.begin", "process.begun", "process.step-recorded", "process.finish", "process.in-transaction", "process.finished",
           "backup.marked", "backup.catalog-copied", "backup.content", "backup.contents-copied", "backup.published",

@@ -64,7 +64,7 @@ static int count_names(struct fixture *x, const char *dir)
 }
 
 static const char *const before_it[] = {"commit.hashed", "commit.metadata-written", "commit.blobs-put", "commit.in-transaction"};
-static const char *const after_it[] = {"commit.recorded", "commit.staging-emptied", "commit.sealed"};
+static const char *const after_it[] = {"commit.recorded", "commit.tidying", "commit.staging-emptied", "commit.sealed"};
 
 static void test_death_before_the_transaction_of_a_commit_leaves_the_draft_as_it_was(void **state)
 {
