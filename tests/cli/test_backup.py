@@ -280,6 +280,7 @@ def test_a_backup_beside_commits_is_consistent(drive, dest):
     trainer = threading.Thread(target=train)
     trainer.start()
     try:
+        assert wait_for(lambda: done)
         for _ in range(4):
             seen = len(done)
             backup(drive.store, dest)
