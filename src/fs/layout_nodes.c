@@ -8,6 +8,7 @@
 #include <mintfs/cleanup.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define VERSIONS_NAME "versions.json"
 #define DIR_BITS (01777 | S_ISGID)
@@ -171,6 +172,18 @@ static int mint(struct call *c, const struct catalog_dir *model, const char *nam
 	return r;
 }
 
+#define NOTICE_TRIES 20 /* of a millisecond */
+
+/* A directory that was removed comes back under its old number. A notice that is just being told may hold what the kernel has of it from before, which is dead: a mkdir in it would
+ * say ENOENT. One that waits for this very request to be answered holds its parent, and is not waited for long. */
+static void let_notices_out(struct call *c)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	for (int i = 0; i < NOTICE_TRIES && !notices_are_out(c->fs->keep); i++)
+		nanosleep(&pause, NULL);
+}
+
 static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
 	struct catalog_dir dir, made;
@@ -183,9 +196,11 @@ static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mod
 	r = registry_dir_make(c->fs->registry, &c->who, dir.id, name, mode & DIR_BITS, &made, &c->fault);
 	if (r == -EEXIST && c->again) /* made by the worker that died */
 		r = find_dir(c->fs, dir.id, name, &made);
-	if (r == 0)
-		layout_dir_entry(&made, e);
-	return r;
+	if (r < 0)
+		return r;
+	let_notices_out(c);
+	layout_dir_entry(&made, e);
+	return 0;
 }
 
 /* What a request that comes again does not find is what it took away before. */
