@@ -9,9 +9,8 @@ import threading
 
 import pytest
 
-from cli_env import BIN, Drive, call
+from cli_env import BIN, Drive, call, one_sentence, wait_for
 from test_bundle import M, NOBODY, as_root, tree_of
-from test_cli import one_sentence, wait_for
 
 
 def blobs_of(store):

@@ -8,9 +8,8 @@ import subprocess
 
 import pytest
 
-from cli_env import Drive, call
+from cli_env import Drive, call, one_sentence
 from test_bundle import M, NOBODY, as_root, state_of, tree_of
-from test_cli import one_sentence
 
 G = "global/all/sum/kan"
 OLD = 1_600_000_000  # seconds
