@@ -310,10 +310,11 @@ def test_gc_frees_what_a_killed_import_brought_and_leaves_what_a_living_one_brin
     with subprocess.Popen([BIN, "import", "-", "--store", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stalled:
         stalled.stdin.write(beginning)
         stalled.stdin.flush()
-        wait_for(lambda: len(list((other / "incoming").glob("*/*"))) >= 3)
-        brought = sorted((other / "incoming").glob("*/*"))
-        assert brought and call("gc", other, "--grace", "0").code == 0
-        assert set(brought) <= set((other / "incoming").glob("*/*"))
+        last = hashlib.sha256(b"weights of two").hexdigest()  # named as soon as it is whole: until then a file is called "new"
+        assert wait_for(lambda: list((other / "incoming").glob(f"*/{last}")))
+        brought = set((other / "incoming").glob("*/*"))
+        assert len(brought) >= 3 and call("gc", other, "--grace", "0").code == 0
+        assert set((other / "incoming").glob("*/*")) == brought
         stalled.kill()
         stalled.wait()
     assert call("gc", other, "--grace", "0", "--dry-run").code == 0 and (other / "incoming").exists()
