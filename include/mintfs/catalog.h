@@ -51,12 +51,14 @@ int catalog_locked(struct catalog *c, int (*fn)(void *arg), void *arg);
 
 /* ---- directories above the versions ---- */
 #define CATALOG_DIR_ROOT 1
+#define CATALOG_LIVES_MAX 0xfffff
 struct catalog_dir {
 	int64_t id;     /* never reused */
 	int64_t parent; /* 0 for the root */
 	char name[CATALOG_NAME_MAX];
 	bool is_model;
 	bool hidden; /* a removed model whose numbers must not be used again */
+	uint32_t lives; /* how often it came back from that; at most CATALOG_LIVES_MAX, then from 0 again */
 	uid_t uid;
 	gid_t gid;
 	mode_t mode; /* permission bits only, e.g. 0755 */
@@ -68,7 +70,7 @@ int catalog_dir_find(struct catalog_conn *conn, int64_t parent, const char *name
 typedef int catalog_dir_fn(const struct catalog_dir *d, void *arg);
 int catalog_dir_list(struct catalog_conn *conn, int64_t parent, int64_t after, catalog_dir_fn *fn, void *arg);
 int catalog_dir_add(struct catalog_conn *conn, const struct catalog_dir *d /* id ignored */, int64_t *ret_id);
-int catalog_dir_update(struct catalog_conn *conn, const struct catalog_dir *d); /* uid, gid, mode, mtime_ns, hidden */
+int catalog_dir_update(struct catalog_conn *conn, const struct catalog_dir *d); /* uid, gid, mode, mtime_ns, hidden, lives */
 int catalog_dir_remove(struct catalog_conn *conn, int64_t id);                  /* and its model row, if no version was ever minted: else -ENOTEMPTY */
 
 /* ---- models ---- */

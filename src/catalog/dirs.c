@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+/* In the column `mode` above the permission bits: an older MintFS, which reads nothing there, works with such a catalog. */
+#define LIVES_SHIFT 12
+#define PERMISSIONS 07777
+
 #define DIR_COLUMNS "SELECT id, coalesce(parent, 0), name, is_model, hidden, uid, gid, mode, mtime_ns FROM dirs "
 
 static int dir_row(struct sql_stmt *st, struct catalog_dir *ret)
@@ -14,7 +18,8 @@ static int dir_row(struct sql_stmt *st, struct catalog_dir *ret)
 		.hidden = sql_int(st, 4),
 		.uid = (uid_t)sql_int(st, 5),
 		.gid = (gid_t)sql_int(st, 6),
-		.mode = (mode_t)sql_int(st, 7),
+		.mode = (mode_t)(sql_int(st, 7) & PERMISSIONS),
+		.lives = (uint32_t)(sql_int(st, 7) >> LIVES_SHIFT) & CATALOG_LIVES_MAX,
 		.mtime_ns = sql_int(st, 8),
 	};
 	sql_copy(st, 2, d.name, sizeof d.name);
@@ -22,6 +27,11 @@ static int dir_row(struct sql_stmt *st, struct catalog_dir *ret)
 	if (!error)
 		*ret = d;
 	return error;
+}
+
+static int64_t mode_column(const struct catalog_dir *d)
+{
+	return (int64_t)(d->lives & CATALOG_LIVES_MAX) << LIVES_SHIFT | (d->mode & PERMISSIONS);
 }
 
 int catalog_dir_get(struct catalog_conn *conn, int64_t id, struct catalog_dir *ret)
@@ -80,7 +90,7 @@ int catalog_dir_add(struct catalog_conn *conn, const struct catalog_dir *d, int6
 	sql_bind_int(st, d->hidden);
 	sql_bind_int(st, d->uid);
 	sql_bind_int(st, d->gid);
-	sql_bind_int(st, d->mode & 07777);
+	sql_bind_int(st, mode_column(d));
 	sql_bind_int(st, d->mtime_ns);
 	return sql_finish_id(st, ret_id);
 }
@@ -98,7 +108,7 @@ int catalog_dir_update(struct catalog_conn *conn, const struct catalog_dir *d)
 		return error;
 	sql_bind_int(st, d->uid);
 	sql_bind_int(st, d->gid);
-	sql_bind_int(st, d->mode & 07777);
+	sql_bind_int(st, mode_column(d));
 	sql_bind_int(st, d->mtime_ns);
 	sql_bind_int(st, d->hidden);
 	sql_bind_int(st, d->id);

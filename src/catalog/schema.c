@@ -23,7 +23,7 @@ const char schema_tables[] =
 	" name TEXT NOT NULL,"
 	" is_model INTEGER NOT NULL,"
 	" hidden INTEGER NOT NULL,"
-	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL,"
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL," /* mode: and the lives of the directory, dirs.c */
 	" mtime_ns INTEGER NOT NULL) STRICT;"
 	"CREATE UNIQUE INDEX dirs_name ON dirs (parent, name);"
 	"CREATE INDEX dirs_parent ON dirs (parent);" /* listings in order of id */

@@ -225,7 +225,7 @@ static int find_children(struct fs *fs, fuse_ino_t ino, struct children *ret)
 		r = version_get(fs, id, &v);
 		if (r < 0)
 			return r;
-		*ret = (struct children){ino, node_of_dir(v.model_id), id, v.first_child, v.n_children};
+		*ret = (struct children){ino, layout_dir_node(fs, v.model_id), id, v.first_child, v.n_children};
 		return 0;
 	}
 	r = file_get(fs, id, &f);

@@ -44,9 +44,9 @@ static void go_on(struct listing *l, enum phase phase)
 	l->after = 0;
 }
 
-static void add_dot(struct listing *l, const char *name, int64_t dir_id, enum phase next)
+static void add_dot(struct listing *l, const char *name, fuse_ino_t ino, enum phase next)
 {
-	struct fuse_entry_param e = {.attr = {.st_ino = node_of_dir(dir_id ? dir_id : CATALOG_DIR_ROOT), .st_mode = S_IFDIR}};
+	struct fuse_entry_param e = {.attr = {.st_ino = ino, .st_mode = S_IFDIR}};
 
 	add(l, name, &e, offset_of(next, 0));
 	go_on(l, next);
@@ -181,10 +181,10 @@ static int add_phase(struct listing *l, bool *ret_end)
 
 	switch (l->phase) {
 	case AT_DOT:
-		add_dot(l, ".", l->dir.id, AT_DOTDOT);
+		add_dot(l, ".", node_of_dir(&l->dir), AT_DOTDOT);
 		return 0;
 	case AT_DOTDOT:
-		add_dot(l, "..", l->dir.parent, l->dir.is_model ? AT_LATEST : l->dir.id == CATALOG_DIR_ROOT ? AT_VERSIONS_JSON : AT_DIRS);
+		add_dot(l, "..", l->dir.parent ? layout_dir_node(l->c->fs, l->dir.parent) : NODE_ROOT, l->dir.is_model ? AT_LATEST : l->dir.id == CATALOG_DIR_ROOT ? AT_VERSIONS_JSON : AT_DIRS);
 		return 0;
 	case AT_VERSIONS_JSON:
 		return add_versions_json(l);

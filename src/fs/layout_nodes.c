@@ -8,7 +8,6 @@
 #include <mintfs/cleanup.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define VERSIONS_NAME "versions.json"
 #define DIR_BITS (01777 | S_ISGID)
@@ -24,15 +23,23 @@ int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret)
 	r = catalog_dir_get(conn, node_dir_id(ino), &d);
 	if (r < 0)
 		return r;
-	if (d.hidden)
+	if (d.hidden || d.lives != node_dir_life(ino))
 		return -ENOENT;
 	*ret = d;
 	return 0;
 }
 
+fuse_ino_t layout_dir_node(struct fs *fs, int64_t dir_id)
+{
+	struct catalog_dir d;
+	auto_read struct catalog_conn *conn = NULL;
+
+	return registry_read_begin(fs->registry, &conn) < 0 || catalog_dir_get(conn, dir_id, &d) < 0 ? 0 : node_of_dir(&d);
+}
+
 static void dir_stat(const struct catalog_dir *d, struct stat *st)
 {
-	node_stat(node_of_dir(d->id), S_IFDIR | (d->mode & DIR_BITS), d->uid, d->gid, d->mtime_ns, st);
+	node_stat(node_of_dir(d), S_IFDIR | (d->mode & DIR_BITS), d->uid, d->gid, d->mtime_ns, st);
 }
 
 void layout_dir_entry(const struct catalog_dir *d, struct fuse_entry_param *e)
@@ -132,7 +139,7 @@ static int layout_getattr(struct call *c, fuse_ino_t ino, struct stat *st, doubl
 
 static int layout_setattr(struct call *c, fuse_ino_t ino, const struct stat *to, int to_set, struct open_file *of, struct stat *st, double *timeout)
 {
-	struct catalog_dir d = {.uid = to->st_uid, .gid = to->st_gid, .mode = to->st_mode & DIR_BITS, .mtime_ns = timespec_ns(to->st_mtim)};
+	struct catalog_dir now, d = {.uid = to->st_uid, .gid = to->st_gid, .mode = to->st_mode & DIR_BITS, .mtime_ns = timespec_ns(to->st_mtim)};
 	unsigned what = 0;
 	int r;
 
@@ -148,7 +155,9 @@ static int layout_setattr(struct call *c, fuse_ino_t ino, const struct stat *to,
 		d.mtime_ns = time_now_ns();
 	if (what == 0)
 		return layout_getattr(c, ino, st, timeout);
-	r = registry_dir_set(c->fs->registry, node_dir_id(ino), what, &d, &d);
+	r = layout_dir_get(c->fs, ino, &now);
+	if (r == 0)
+		r = registry_dir_set(c->fs->registry, now.id, what, &d, &d);
 	if (r < 0)
 		return r;
 	dir_stat(&d, st);
@@ -172,18 +181,6 @@ static int mint(struct call *c, const struct catalog_dir *model, const char *nam
 	return r;
 }
 
-#define NOTICE_TRIES 20 /* of a millisecond */
-
-/* A directory that was removed comes back under its old number. A notice that is just being told may hold what the kernel has of it from before, which is dead: a mkdir in it would
- * say ENOENT. One that waits for this very request to be answered holds its parent, and is not waited for long. */
-static void let_notices_out(struct call *c)
-{
-	const struct timespec pause = {.tv_nsec = 1000000};
-
-	for (int i = 0; i < NOTICE_TRIES && !notices_are_out(c->fs->keep); i++)
-		nanosleep(&pause, NULL);
-}
-
 static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_entry_param *e)
 {
 	struct catalog_dir dir, made;
@@ -198,7 +195,6 @@ static int layout_mkdir(struct call *c, fuse_ino_t parent, const char *name, mod
 		r = find_dir(c->fs, dir.id, name, &made);
 	if (r < 0)
 		return r;
-	let_notices_out(c);
 	layout_dir_entry(&made, e);
 	return 0;
 }

@@ -52,12 +52,17 @@ int node_ops_of(struct fs *fs, fuse_ino_t ino, const struct node_ops **ret)
 
 int64_t node_dir_id(fuse_ino_t ino)
 {
-	return ino == NODE_ROOT ? CATALOG_DIR_ROOT : (int64_t)node_value(ino);
+	return ino == NODE_ROOT ? CATALOG_DIR_ROOT : (int64_t)(node_value(ino) & (((uint64_t)1 << NODE_DIR_ID_BITS) - 1));
 }
 
-fuse_ino_t node_of_dir(int64_t dir_id)
+uint32_t node_dir_life(fuse_ino_t ino)
 {
-	return dir_id == CATALOG_DIR_ROOT ? NODE_ROOT : node_make(NODE_DIR, (uint64_t)dir_id);
+	return ino == NODE_ROOT ? 0 : (uint32_t)(node_value(ino) >> NODE_DIR_ID_BITS);
+}
+
+fuse_ino_t node_of_dir(const struct catalog_dir *d)
+{
+	return d->id == CATALOG_DIR_ROOT ? NODE_ROOT : node_make(NODE_DIR, (uint64_t)d->lives << NODE_DIR_ID_BITS | (uint64_t)d->id);
 }
 
 void node_stat(fuse_ino_t ino, mode_t mode, uid_t uid, gid_t gid, int64_t mtime_ns, struct stat *st)

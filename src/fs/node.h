@@ -3,7 +3,8 @@
  * An inode number is a tag (upper 4 bits) and a value (lower 60). For all but drafts the value is a catalog id: computed, never remembered,
  * never reused. A draft's entries carry the inode number of the backing file and are remembered (draft_table.c) while the kernel does.
  *
- *   SPECIAL  1 the root, 2 versions.json       DIR      dirs.id (not the root)
+ *   SPECIAL  1 the root, 2 versions.json       DIR      dirs.id (not the root), and above it which of its lives: of one that was removed the
+ *                                                      kernel keeps a dead inode while somebody is in it, so it comes back as another
  *   VERSION  versions.id, draft or committed   FILE     files.id of an entry in a committed version (its `inode`)
  *   LATEST   model id     BEST  model id       ALIAS    aliases.id
  *   DRAFT    st_ino of the backing file; a directory that the kernel knows at the commit goes on under this number (draft_twins.c)
@@ -18,6 +19,7 @@
 
 enum node_tag { NODE_SPECIAL, NODE_DIR, NODE_VERSION, NODE_FILE, NODE_LATEST, NODE_BEST, NODE_ALIAS, NODE_DRAFT };
 #define NODE_VALUE_BITS 60
+#define NODE_DIR_ID_BITS 40 /* above them the 20 of CATALOG_LIVES_MAX */
 #define NODE_ROOT FUSE_ROOT_ID
 #define NODE_VERSIONS_JSON 2
 static inline fuse_ino_t node_make(enum node_tag tag, uint64_t value) { return ((uint64_t)tag << NODE_VALUE_BITS) | value; }

@@ -97,7 +97,7 @@ static void tell(struct fs *fs, const struct registry_event *e)
 	draft_twins_relieve(fs->draft_nodes, e->version_id, forget_name, fs);
 	if (e->kind != REGISTRY_COMMITTED) { /* no name leads there any more */
 		snprintf(name, sizeof name, "v%u", e->number);
-		forget_name(node_of_dir(e->model_id), name, fs);
+		forget_name(layout_dir_node(fs, e->model_id), name, fs);
 	}
 }
 

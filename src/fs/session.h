@@ -238,7 +238,8 @@ void resent_begin(struct call *c);
 
 /* ---- node.c and classes ---- */
 int64_t node_dir_id(fuse_ino_t ino);     /* catalog id of a DIR node or the root */
-fuse_ino_t node_of_dir(int64_t dir_id);
+uint32_t node_dir_life(fuse_ino_t ino);  /* which of its lives */
+fuse_ino_t node_of_dir(const struct catalog_dir *d);
 int node_path(struct fs *fs, fuse_ino_t ino, char *out, size_t size); /* relative to the root of the drive; -EOPNOTSUPP for entries of a draft */
 /* Attributes every class starts from: zeroed, with number, mode, owner, times and no blocks. */
 void node_stat(fuse_ino_t ino, mode_t mode, uid_t uid, gid_t gid, int64_t mtime_ns, struct stat *st);
@@ -249,6 +250,7 @@ bool node_setattr_is_nothing(const struct stat *now, const struct stat *to, int 
 int committed_refuse(struct call *c, fuse_ino_t ino); /* -EROFS with the sentence */
 int layout_refuse(struct call *c, fuse_ino_t ino);    /* -EPERM: a file outside a version */
 int layout_dir_get(struct fs *fs, fuse_ino_t ino, struct catalog_dir *ret); /* -ENOENT where it was removed */
+fuse_ino_t layout_dir_node(struct fs *fs, int64_t dir_id); /* 0 where there is none */
 void layout_dir_entry(const struct catalog_dir *d, struct fuse_entry_param *e);
 int layout_version_entry(struct fs *fs, const struct catalog_version *v, struct fuse_entry_param *e);
 int layout_readdir(struct call *c, fuse_ino_t ino, off_t offset, struct dir_sink *sink, struct fuse_file_info *fi); /* layout_list.c */

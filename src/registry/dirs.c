@@ -90,6 +90,7 @@ static int make_write(struct catalog_conn *conn, void *arg)
 		return refuse(&j->fault, VERDICT_EXISTS, "%s exists", j->dir.name);
 	if (rc == 0) { /* hidden: comes back and goes on counting */
 		j->dir.id = old.id;
+		j->dir.lives = (old.lives + 1) & CATALOG_LIVES_MAX;
 		rc = catalog_dir_update(conn, &j->dir);
 		return rc < 0 ? rc : touch(conn, j->dir.parent, j->dir.mtime_ns);
 	}

@@ -158,6 +158,43 @@ def test_a_model_removed_and_made_again_goes_on_counting(drive):
     assert drive.mint().name == "v2"
 
 
+def test_who_stands_in_a_removed_model_does_not_keep_it_from_being_made_again(drive):
+    os.rmdir(drive.mint())
+    model = drive / MODEL
+    there = os.open(model, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number in (2, 3):
+            old = os.stat(model).st_ino
+            os.rmdir(model)
+            os.mkdir(model)
+            new = os.stat(model).st_ino
+            assert new != old and next(e.inode() for e in os.scandir(model.parent) if e.name == model.name) == new
+            assert drive.mint().name == f"v{number}" and sorted(os.listdir(model)) == ["latest", f"v{number}"]
+            for act in (lambda: os.mkdir("latest", dir_fd=there), lambda: os.listdir(there), lambda: os.stat("v1", dir_fd=there), lambda: os.fchmod(there, 0o700)):
+                with refused(errno.ENOENT):
+                    act()
+            os.rmdir(model / f"v{number}")
+    finally:
+        os.close(there)
+
+
+def test_a_model_that_was_made_again_is_the_same_directory_for_the_next_worker(drive):
+    os.rmdir(drive.mint())
+    model = drive / MODEL
+    os.rmdir(model)
+    os.mkdir(model)
+    inode, there = os.stat(model).st_ino, os.open(model, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chmod(model, 0o2750)
+        drive.wait_worker(drive.kill_worker())
+        os.mkdir("latest", dir_fd=there)
+        assert os.fstat(there).st_ino == inode and sorted(os.listdir(there)) == ["latest", "v2"]
+    finally:
+        os.close(there)
+    drive.remount()
+    assert os.stat(model).st_ino == inode and stat.S_IMODE(os.stat(model).st_mode) == 0o2750
+
+
 def test_sixteen_mkdir_p_of_one_tree_at_once_all_succeed(house, drive):
     tree = drive / "global/custom/S001/P001/sum/kan"
     together = [house.start(f"read go; exec mkdir -p '{tree}'") for _ in range(16)]

@@ -40,7 +40,9 @@ static void test_directories_are_listed_by_id_without_the_hidden_and_can_be_stop
 	struct catalog_dir d;
 	int64_t zebra = env_add_dir(conn, 2, "zebra", false), ape = env_add_dir(conn, 2, "ape", false), cat = env_add_dir(conn, 2, "猫", false);
 	assert_int_equal(catalog_dir_get(conn, ape, &d), 0);
+	assert_int_equal(d.lives, 0);
 	d.hidden = true;
+	d.lives = CATALOG_LIVES_MAX;
 	d.mode = 02750;
 	d.uid = 5;
 	d.gid = 6;
@@ -61,6 +63,7 @@ static void test_directories_are_listed_by_id_without_the_hidden_and_can_be_stop
 	struct catalog_dir again = {.id = -1};
 	assert_int_equal(catalog_dir_find(conn, 2, "ape", &again), 0);
 	assert_true(again.hidden);
+	assert_int_equal(again.lives, CATALOG_LIVES_MAX);
 	assert_int_equal(again.mode, 02750);
 	assert_int_equal(again.uid, 5);
 	assert_int_equal(again.gid, 6);
