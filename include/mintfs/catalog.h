@@ -405,6 +405,7 @@ int catalog_blob_find(struct catalog_conn *conn, const struct blob_id *sha256, s
 int catalog_absent_set(struct catalog_conn *conn, int64_t blob, enum catalog_absence kind, int64_t at_ns, const char *why); /* FREED, DAMAGED */
 int catalog_absent_drop(struct catalog_conn *conn, int64_t blob);
 int catalog_version_returned(struct catalog_conn *conn, int64_t version_id); /* none of its contents is absent any more */
+int catalog_version_whole(struct catalog_conn *conn, int64_t version_id, bool *ret); /* is none of its contents absent? */
 /* Which entries hold which content: regular files with after < id < end, in order, at most limit. blob is an id in `blobs`, small and dense. The range of a draft's rows ahead ends
  * at ahead_end, and may still be filled up to there; 0 of any other version. So that no such range is overlooked, its first row comes in any case, with blob 0 if it is no file. */
 struct catalog_reference { int64_t file_id, version_id, blob; enum catalog_state state; int64_t retired_ns, ahead_end; };

@@ -27,6 +27,7 @@ struct version {
 	int dir;
 	struct stat st, model_st;
 	struct folder folder;
+	bool lacking; /* it is in the store, which is recorded to have lost a content of it */
 	struct fault why;
 };
 
@@ -51,6 +52,20 @@ static int hash_bytes(struct version *v, int from, int to, const struct folder_e
 	return rc < 0 ? rc : finished;
 }
 
+/* Into the store's intake what was copied to a file of it; of a version that is there only what the store lacks. */
+static int give_content(struct version *v, int to, const struct folder_entry *e, bool shared)
+{
+	struct tree *k = v->k;
+	uint64_t size = (uint64_t)e->st.st_size;
+	if (v->lacking && registry_import_has(k->im, &e->id, size)) {
+		registry_import_file_cancel(k->im, to);
+		return 0;
+	}
+	k->totals.bytes += size;
+	k->totals.shared += shared ? size : 0;
+	return registry_import_file_done(k->im, to, &e->id, size, &v->why);
+}
+
 /* The content of one file, into the store's intake; or only hashed. */
 static int take_content(struct version *v, struct folder_entry *e, bool copy)
 {
@@ -70,13 +85,10 @@ static int take_content(struct version *v, struct folder_entry *e, bool copy)
 	if (rc == 0)
 		rc = folder_unchanged(e, source, &v->why);
 	e->hashed = rc == 0;
-	if (rc == 0 && copy) {
-		rc = registry_import_file_done(k->im, to, &e->id, size, &v->why);
-		k->totals.bytes += size;
-		k->totals.shared += shared ? size : 0;
-	} else if (copy) {
+	if (rc == 0 && copy)
+		rc = give_content(v, to, e, shared);
+	else if (copy)
 		registry_import_file_cancel(k->im, to);
-	}
 	return rc < 0 ? fault_default(&v->why, -rc, "%s cannot be read: %s", e->path, strerror(-rc)) : 0;
 }
 
@@ -215,19 +227,23 @@ static int find_row(const struct version *v, struct catalog_conn *conn, struct c
 	return rc < 0 ? rc : catalog_version_find(conn, m->id, v->number, ret);
 }
 
-/* The state of this version in the store: -ENOENT; *ret_same: names, types, sizes and times are the same. */
+/* The state of this version in the store: -ENOENT; *ret_same: names, types, sizes and times are the same. Notes whether contents of it are lacking. */
 static int look_up(struct version *v, bool *ret_same)
 {
 	struct catalog_version row = {0};
 	struct comparing c = {&v->folder, 0, false};
+	bool whole = true;
 	auto_read struct catalog_conn *conn = NULL;
 	int rc = registry_read_begin(v->k->r, &conn);
 	if (rc == 0)
 		rc = find_row(v, conn, &row);
 	if (rc == 0 && row.state == CATALOG_COMMITTED)
 		rc = catalog_file_list(conn, row.id, compare_entry, &c);
+	if (rc >= 0 && row.state == CATALOG_COMMITTED)
+		rc = catalog_version_whole(conn, row.id, &whole);
 	if (rc < 0)
 		return rc;
+	v->lacking = !whole;
 	*ret_same = row.state == CATALOG_COMMITTED && c.same && c.at == v->folder.n;
 	return 0;
 }
@@ -271,7 +287,8 @@ static int import_version(struct version *v)
 	int there = look_up(v, &same);
 	if (there < 0 && there != -ENOENT)
 		return there;
-	if (there == 0 && same && !k->how->check_contents) {
+	bool bring = there == -ENOENT || (v->lacking && !k->how->dry_run);
+	if (there == 0 && same && !bring && !k->how->check_contents) {
 		tree_advance(k, v->folder.bytes);
 		tree_note(k, v->path, NULL, false, true);
 		return remember(v);
@@ -280,9 +297,9 @@ static int import_version(struct version *v)
 		tree_note(k, v->path, NULL, true, false);
 		return 0;
 	}
-	int rc = take_contents(v, there == -ENOENT);
+	int rc = take_contents(v, bring);
 	if (rc == 0)
-		rc = give(v, there == -ENOENT, &already);
+		rc = give(v, bring, &already);
 	if (rc < 0)
 		return rc;
 	tree_note(k, v->path, NULL, !already, already);

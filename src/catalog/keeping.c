@@ -173,11 +173,23 @@ int absent_returned(struct sql *db, int64_t base, size_t n)
 	return sql_finish(st);
 }
 
+#define BLOBS_OF_VERSION "SELECT f.blob FROM versions v JOIN files f ON f.id >= v.first_child AND f.id < v.first_child + v.n_entries WHERE v.id = ? AND f.blob IS NOT NULL"
+
 int catalog_version_returned(struct catalog_conn *conn, int64_t version_id)
 {
 	int error = any_absent(conn->db);
-	return error <= 0 ? error : sql_run_for(conn->db, "DELETE FROM absent WHERE blob IN (SELECT f.blob FROM versions v JOIN files f ON f.id >= v.first_child"
-		" AND f.id < v.first_child + v.n_entries WHERE v.id = ? AND f.blob IS NOT NULL)", version_id);
+	return error <= 0 ? error : sql_run_for(conn->db, "DELETE FROM absent WHERE blob IN (" BLOBS_OF_VERSION ")", version_id);
+}
+
+int catalog_version_whole(struct catalog_conn *conn, int64_t version_id, bool *ret)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int any = any_absent(conn->db);
+	int error = any < 0 ? any : any == 0 ? -ENOENT : sql_find(conn->db, "SELECT 1 FROM absent WHERE blob IN (" BLOBS_OF_VERSION ") LIMIT 1", version_id, &st);
+	if (error && error != -ENOENT)
+		return error;
+	*ret = error == -ENOENT;
+	return 0;
 }
 
 /* To look for each of a million costs half a second, so it is only done if anything at all was lost meanwhile. */

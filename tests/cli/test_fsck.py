@@ -175,6 +175,41 @@ def test_a_bundle_of_a_version_that_is_here_brings_back_what_was_lost_of_it(driv
     assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
 
 
+def test_an_existing_folder_of_a_version_that_is_here_brings_back_what_was_lost_of_it(drive, place):
+    drive.version({"model.bin": "weights", "other.txt": "fine"})
+    folder = place / "folder"
+    shutil.copytree(drive.path(MODEL, "v1"), folder / MODEL / "v1")
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.write_text("WEIGHTS")
+    assert call("fsck", drive.store, "--verify", "--repair").code == 1
+    done = call("import", "--tree", folder, "-n", "--store", drive.store)
+    assert done.code == 0 and "is here already" in done.out, done.out + done.err
+    assert call("fsck", drive.store, "--json").code == 1, "a dry run brings nothing"
+    done = call("import", "--tree", folder, "--store", drive.store)
+    assert done.code == 0 and "is here already" in done.out, done.out + done.err
+    assert drive.path(MODEL, "v1/model.bin").read_text() == "weights"
+    assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
+
+
+def test_an_existing_folder_that_has_other_bytes_now_brings_back_nothing(drive, place):
+    drive.version({"model.bin": "weights"})
+    folder = place / "folder"
+    shutil.copytree(drive.path(MODEL, "v1"), folder / MODEL / "v1")
+    model = folder / MODEL / "v1/model.bin"
+    times = model.stat()
+    soften(model)
+    model.write_text("WEIGHTS")
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.unlink()
+    assert call("fsck", drive.store, "--repair").code == 1
+    done = call("import", "--tree", folder, "--store", drive.store)
+    assert "is another version here" in done.out + done.err
+    assert kinds(call("fsck", drive.store, "--json")) == ["blob-missing", "version-damaged"]
+
+
 def test_what_belongs_nowhere_goes_to_lost_and_found(old):
     (old / "thesis.tex").write_text("mine")
     (old / "blobs/ab").mkdir(exist_ok=True)
