@@ -35,6 +35,42 @@ int evaluation_metrics_read(const char *text, size_t len, char **ret, struct fau
 	return rc;
 }
 
+/* ---- names ---- */
+
+static bool is_blank(const char *name) { return name[strspn(name, " ")] == '\0'; }
+
+static bool holds_command(const char *name)
+{
+	size_t left = strlen(name), n;
+	for (; left > 0; name++, left--)
+		if (utf8_command(name, left, &n))
+			return true;
+	return false;
+}
+
+static int check_name(const char *name, const char *value, void *arg)
+{
+	struct fault *f = arg;
+	if (is_blank(name))
+		return refuse(f, VERDICT_BAD_EVALUATION, "the metric with the value %.40s has %s", value, *name ? "a name of blanks only" : "no name");
+	if (holds_command(name))
+		return refuse(f, VERDICT_BAD_EVALUATION, "the name of the metric '%.40s' holds a control character (shown as '?')", name);
+	if (strlen(name) >= CATALOG_NAME_MAX)
+		return refuse(f, VERDICT_BAD_EVALUATION, "the name of the metric '%.40s...' is longer than %d bytes", name, CATALOG_NAME_MAX - 1);
+	return 0;
+}
+
+/* By these names people compare. A metadata.json may have any: what a training wrote is not lost for a name, and an evaluation that is on record goes into bundles and out of them. */
+static int check_names(const char *metrics, struct fault *f)
+{
+	int rc = metadata_each_field(metrics, strlen(metrics), check_name, f, NULL);
+	if (rc == -EFBIG) /* so long that it is not even told */
+		return refuse(f, VERDICT_BAD_EVALUATION, "the name of a metric is longer than %d bytes", CATALOG_NAME_MAX - 1);
+	return rc;
+}
+
+/* ---- to record ---- */
+
 struct evaluate_job { struct catalog_evaluation e; int64_t id; struct fault fault; };
 
 /* ds: it is to be a dataset. */
@@ -73,6 +109,8 @@ int registry_evaluate(struct registry *r, const struct registry_actor *who, int6
 	if (r->read_only)
 		return refuse(f, VERDICT_READ_ONLY, "the store is opened read-only: nothing is recorded");
 	int rc = evaluation_metrics_read(metrics, len, &compact, f);
+	if (rc == 0)
+		rc = check_names(compact, f);
 	if (rc < 0)
 		return refuse_system(f, rc, "the metrics cannot be read");
 	caller_user_name(who->uid, author, sizeof author);

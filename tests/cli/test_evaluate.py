@@ -142,6 +142,13 @@ def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
     ("v1", "holdout/v1", '{"rmse": "good"}', 1, "hold no number"),
     ("v1", "holdout/v1", '{"rmse": 1} {"more": 2}', 1, "no JSON object"),
     ("v1", "holdout/v1", '{"rmse": 1}, "best": {}', 1, "no JSON object"),
+    ("v1", "holdout/v1", '{"rmse": 1, "": 2.5}', 1, "the metric with the value 2.5 has no name"),
+    ("v1", "holdout/v1", '{"  ": 2.5}', 1, "the metric with the value 2.5 has a name of blanks only"),
+    ("v1", "holdout/v1", '{"a\\nb": 1}', 1, "'a?b' holds a control character"),
+    ("v1", "holdout/v1", '{"\\u001b[31mred": 1}', 1, "'?[31mred' holds a control character"),
+    ("v1", "holdout/v1", '{"a\u202eb": 1}', 1, "'a???b' holds a control character"),
+    pytest.param("v1", "holdout/v1", '{"%s": 1}' % ("x" * 256), 1, "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...' is longer than 255 bytes", id="256 bytes"),
+    pytest.param("v1", "holdout/v1", '{"ok": 1, "%s": 1}' % ("x" * 5000), 1, "longer than 255 bytes", id="5000 bytes"),
     ("v1", "holdout/v1", "/no/such/file", 3, "/no/such/file"),
     ("v1", "holdout/v9", '{"rmse": 1}', 3, "no version v9"),
     ("v1", "nothing/v1", '{"rmse": 1}', 3, "nothing"),
@@ -152,6 +159,12 @@ def test_metrics_come_from_a_file_or_standard_input_too(versions, place):
 def test_what_is_wrong_is_refused_with_a_sentence(versions, version, dataset, metrics, code, words):
     one_sentence(evaluate(versions, version, dataset, metrics), code, words)
     assert compared(versions, M)[f"{M}/v1"]["evaluations"] == {}
+
+
+def test_a_metric_may_have_a_long_name_in_any_script(versions):
+    metrics = {"x" * 255: 1, "均方根 误差": 2, "val/loss.best": 3}
+    assert evaluate(versions, "v1", "holdout/v1", json.dumps(metrics)).code == 0
+    assert compared(versions, f"{M}/v1")[f"{M}/v1"]["evaluations"] == {f"{name} on dataset/holdout/v1": value for name, value in metrics.items()}
 
 
 def test_show_tells_the_evaluations_of_a_version(versions):
