@@ -60,8 +60,8 @@ def machine(folder):
 
 def rest_below(folder):
     """Unmounts what a failed benchmark left mounted below the folder."""
-    with open("/proc/self/mounts") as f:
-        points = [line.split()[1].encode().decode("unicode_escape") for line in f]
+    with open("/proc/self/mounts", errors="surrogateescape") as f:
+        points = [line.split()[1].encode(errors="surrogateescape").decode("unicode_escape") for line in f]
     for point in reversed(points):
         if point.startswith(f"{folder}/"):
             harness.run("umount", "-l", point, check=False)

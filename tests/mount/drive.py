@@ -102,6 +102,12 @@ def refused(*numbers):
 # ---- running programs ----
 
 
+def mount_lines():
+    """What is mounted, each line as its fields. Any name may stand there, in whatever encoding."""
+    with open("/proc/mounts", errors="surrogateescape") as f:
+        return [line.split() for line in f]
+
+
 def clean_env(extra=None):
     env = {k: v for k, v in os.environ.items() if k not in ON_RUN_IDS}
     env["PYTHONDONTWRITEBYTECODE"] = "1"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import MODEL, apart, attr, commit, read, refused, run, sh, snapshot, wait_until, write
+from drive import MODEL, apart, attr, commit, mount_lines, read, refused, run, sh, snapshot, wait_until, write
 
 MODELS = [
     "product/P001_all/mlstm", "product/P001_S001/transformer", "product/P_0_1_all/kan", "product/阿莫西林_胶囊_all/模型-一", "store/S001_P002/transformer",
@@ -378,7 +378,7 @@ def test_statfs_tells_of_the_store_s_file_system(drive):
 
 
 def test_the_drive_says_what_is_mounted(drive):
-    line = [x for x in open("/proc/mounts") if f" {drive.at} " in x][0].split()
+    (line,) = [x for x in mount_lines() if x[1] == str(drive.at)]
     assert line[0] == str(drive.store) and line[2] == "fuse.mintfs"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import MODEL, apart, binary, commit, libc, read, reason, refused, run, snapshot, state, wait_until, write
+from drive import MODEL, apart, binary, commit, libc, mount_lines, read, reason, refused, run, snapshot, state, wait_until, write
 
 ANNA, BEN, CARL, TEAM = 4001, 4002, 4003, 4010
 AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW = -100, 0x1000, 0x400
@@ -417,7 +417,7 @@ def test_no_set_id_bit_no_device_and_no_socket_gets_in(house, shared):
     run("cp", "-a", program, v / "program", check=False)
     if (v / "program").exists():
         assert os.stat(v / "program").st_mode & 0o6000 == 0
-    flags = next(line.split() for line in open("/proc/self/mounts") if line.split()[1] == os.fspath(v.parents[3]))[3].split(",")
+    flags = next(line for line in mount_lines() if line[1] == os.fspath(v.parents[3]))[3].split(",")
     assert "nosuid" in flags and "nodev" in flags
 
 

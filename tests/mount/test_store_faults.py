@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from drive import MODEL, binary, commit, mintfs, read, reason, refused, run, sha256, snapshot, state, wait_until, write
+from drive import MODEL, binary, commit, mintfs, mount_lines, read, reason, refused, run, sha256, snapshot, state, wait_until, write
 
 
 def says(*argv, code=1, words=()):
@@ -27,7 +27,7 @@ def at(house):
 
 
 def mounted(path):
-    return any(line.split()[1] == str(path) for line in open("/proc/mounts"))
+    return any(line[1] == str(path) for line in mount_lines())
 
 
 # ---- init ----
