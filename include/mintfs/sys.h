@@ -63,7 +63,11 @@ int sys_probe_writers(int fd);
 /* As sys_probe_writers, by F_WRLCK: does anybody else have the file open or mapped, to read or to write, by whatever way (a mapping through FUSE passthrough, too)? */
 int sys_probe_users(int fd);
 
-/* Whole small file. Refuses past max bytes with -EFBIG. *ret_data is NUL-terminated, to be freed. */
+/* What stands there, for sentences: "a FIFO", "a device", …; "a file" for a regular one. */
+const char *sys_kind_of(mode_t mode);
+
+/* Whole small file. Refuses past max bytes with -EFBIG, a directory with -EISDIR, what is no file either (nothing is read of it, nor waited for) with -EINVAL; of a socket
+ * the kernel says -ENXIO. *ret_data is NUL-terminated, to be freed. */
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len);
 /* Writes data to a temporary name, syncs it, renames it to path, syncs the directory. In the directory dirfd of somebody else the file is his (sys_give_to_owner). */
 int sys_write_file_durably(int dirfd, const char *path, const void *data, size_t len, mode_t mode);

@@ -94,6 +94,27 @@ int sys_unlock(int fd)
 	return flock(fd, LOCK_UN) < 0 ? -errno : 0;
 }
 
+const char *sys_kind_of(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return "a file";
+	case S_IFDIR:
+		return "a directory";
+	case S_IFLNK:
+		return "a symbolic link";
+	case S_IFIFO:
+		return "a FIFO";
+	case S_IFSOCK:
+		return "a socket";
+	case S_IFBLK:
+	case S_IFCHR:
+		return "a device";
+	default:
+		return "a special file";
+	}
+}
+
 int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len)
 {
 	auto_close int fd = sys_openat(dirfd, path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0); /* a pipe is no file */
@@ -107,7 +128,9 @@ int sys_read_file(int dirfd, const char *path, size_t max, char **ret_data, size
 	r = sys_fstat(fd, &st);
 	if (r < 0)
 		return r;
-	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > max)
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	if ((uint64_t)st.st_size > max)
 		return -EFBIG;
 	if (st.st_size > READ_FIRST)
 		room = (size_t)st.st_size + 1; /* one more, so that the end is seen at the first read */

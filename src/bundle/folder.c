@@ -89,18 +89,13 @@ static int add_entry(struct folder *d, const char *parent, const char *name, str
 	return 0;
 }
 
-static const char *special_name(mode_t mode)
-{
-	return S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : "a device";
-}
-
 static int measure(struct folder *d, int dirfd, const char *name, struct folder_entry *e, struct map64 *links, struct fault *f)
 {
 	int rc = sys_fstatat(dirfd, name, &e->st, AT_SYMLINK_NOFOLLOW);
 	if (rc < 0)
 		return fault_set(f, -rc, "%s cannot be looked at: %s", e->path, strerror(-rc));
 	if (!S_ISREG(e->st.st_mode) && !S_ISDIR(e->st.st_mode) && !S_ISLNK(e->st.st_mode))
-		return fault_set(f, EINVAL, "%s is %s: only files, directories and symbolic links can be taken in", e->path, special_name(e->st.st_mode));
+		return fault_set(f, EINVAL, "%s is %s: only files, directories and symbolic links can be taken in", e->path, sys_kind_of(e->st.st_mode));
 	if (S_ISLNK(e->st.st_mode)) {
 		char target[PATH_MAX];
 		ssize_t n = sys_readlinkat(dirfd, name, target, sizeof target);

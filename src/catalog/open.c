@@ -176,11 +176,11 @@ static int check_file(const struct catalog *c, struct fault *f)
 	if (error)
 		return fault_set(f, -error, "%s/" CATALOG_FILE_NAME ": %s", c->where, strerror(-error));
 	if (!S_ISREG(st.st_mode))
-		return fault_set(f, EUCLEAN, "%s/" CATALOG_FILE_NAME " is not a regular file", c->where);
+		return fault_set(f, EUCLEAN, "%s/" CATALOG_FILE_NAME " is %s, not a regular file", c->where, sys_kind_of(st.st_mode));
 	static const char *const beside[] = {CATALOG_FILE_NAME "-wal", CATALOG_FILE_NAME "-shm", CATALOG_FILE_NAME "-journal"};
 	for (size_t i = 0; i < ARRAY_SIZE(beside); i++) /* SQLite opens them too, and would wait for a pipe for ever */
 		if (sys_fstatat(c->dirfd, beside[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
-			return fault_set(f, EUCLEAN, "%s/%s is not a regular file", c->where, beside[i]);
+			return fault_set(f, EUCLEAN, "%s/%s is %s, not a regular file", c->where, beside[i], sys_kind_of(st.st_mode));
 	return 0;
 }
 

@@ -341,9 +341,9 @@ int source_ask(const char *version, const char *name, const char *value, const c
 	}
 	if (error == E2BIG) /* of the kernel; what the drive refuses has other reasons */
 		return fault_set(f, error, "the message is too long: a drive takes up to 64 KiB");
+	if (error != EACCES && drive_attr(dir, "error", why, sizeof why) == 0 && why[0]) /* EPERM: of the kernel, or what stands in the draft cannot be committed */
+		return fault_set(f, error, "%s", why);
 	if (error == EACCES || error == EPERM)
 		return fault_set(f, error, "%s belongs to somebody else: you may not %s it", label, name);
-	if (drive_attr(dir, "error", why, sizeof why) == 0 && why[0])
-		return fault_set(f, error, "%s", why);
 	return fault_set(f, error, "the drive refuses to %s %s: %s", name, label, strerror(error));
 }

@@ -210,21 +210,6 @@ static int scan_symlink(struct scan *s, int dir, size_t i, const struct stat *st
 	return e->target ? 0 : -ENOMEM;
 }
 
-static const char *special_name(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFIFO:
-		return "a FIFO";
-	case S_IFSOCK:
-		return "a socket";
-	case S_IFBLK:
-	case S_IFCHR:
-		return "a device";
-	default:
-		return "a special file";
-	}
-}
-
 static void scan_subdirectory(struct scan *s, size_t i, const struct stat *st)
 {
 	struct draft_entry *e = &s->tree.entries[i];
@@ -259,7 +244,7 @@ static int scan_entry(struct scan *s, int dir, int64_t parent, const char *name,
 	}
 	if (!S_ISLNK(st.st_mode))
 		return fault_set(s->f, EINVAL, "%s is %s: only files, directories and symbolic links can be committed", e->path,
-			special_name(st.st_mode));
+			sys_kind_of(st.st_mode));
 	r = find_link(s, i, &st, &linked);
 	return r < 0 ? r : scan_symlink(s, dir, i, &st); /* of each name: entries own their targets */
 }

@@ -478,7 +478,7 @@ int metadata_read(int fd, struct metadata *ret, struct fault *f)
 	if (r < 0)
 		return fault_set(f, -r, "metadata.json: cannot be read: %s", strerror(-r));
 	if (!S_ISREG(st.st_mode))
-		return fault_set(f, EINVAL, "metadata.json: is %s", S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+		return fault_set(f, EINVAL, "metadata.json: is %s", sys_kind_of(st.st_mode));
 	if (st.st_size > METADATA_SIZE_MAX)
 		return fault_set(f, EFBIG, "metadata.json: larger than %u bytes", METADATA_SIZE_MAX);
 	auto_free char *text = malloc((size_t)st.st_size + 1);

@@ -359,7 +359,7 @@ int process_spec_read(int fd, struct process_spec *ret, struct fault *f)
 	if (rc < 0)
 		return fault_set(f, -rc, PROCESS_FILE_NAME ": cannot be read: %s", strerror(-rc));
 	if (!S_ISREG(st.st_mode))
-		return fault_set(f, EINVAL, PROCESS_FILE_NAME " is not a regular file");
+		return fault_set(f, EINVAL, PROCESS_FILE_NAME " is %s: it must be a file", sys_kind_of(st.st_mode));
 	if (st.st_size > (off_t)PROCESS_SIZE_MAX)
 		return fault_set(f, EFBIG, PROCESS_FILE_NAME ": larger than %u bytes", PROCESS_SIZE_MAX);
 	auto_free char *text = malloc((size_t)st.st_size + 1);

@@ -178,7 +178,7 @@ static int check_unchanged(struct copy *c)
 	if (rc == -ENOENT)
 		return 0; /* died before its first */
 	if (rc == 0 && !S_ISREG(st.st_mode))
-		return refuse(c->f, VERDICT_DAMAGED, "%s/" CATALOG " is not a regular file", c->path);
+		return refuse(c->f, VERDICT_DAMAGED, "%s/" CATALOG " is %s, not a regular file", c->path, sys_kind_of(st.st_mode));
 	if (rc == 0)
 		rc = hash_file(c->dir, CATALOG, hex);
 	if (rc < 0)

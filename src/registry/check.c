@@ -64,16 +64,18 @@ static int check_second_name(struct commit_work *w, const struct draft_entry *e)
 	return fd < 0 ? refuse_system(w->f, fd, "%s cannot be read", e->path) : commit_check_file(w, e, fd);
 }
 
+/* Of what is no file. */
+static const char *kind_of(const struct draft_entry *e) { return e->type == DRAFT_DIRECTORY ? "directory" : "symbolic link"; }
+
 int commit_check_rest(struct commit_work *w)
 {
 	for (size_t i = 0; i < w->tree.n; i++) {
 		const struct draft_entry *e = &w->tree.entries[i];
 		int rc = 0;
 		if (is_metadata(e) && e->type != DRAFT_FILE)
-			return refuse(w->f, VERDICT_BAD_METADATA, "%s is a %s: it must be a file with one JSON object", METADATA_NAME,
-				e->type == DRAFT_DIRECTORY ? "directory" : "symbolic link");
+			return refuse(w->f, VERDICT_BAD_METADATA, "%s is a %s: it must be a file with one JSON object", METADATA_NAME, kind_of(e));
 		if (e->type != DRAFT_FILE && is_process(w, e))
-			return refuse(w->f, VERDICT_BAD_PROCESS, "%s must be a regular file", PROCESS_NAME);
+			return refuse(w->f, VERDICT_BAD_PROCESS, "%s is a %s: it must be a file", PROCESS_NAME, kind_of(e));
 		if (e->type == DRAFT_FILE && e->inode != (int64_t)i)
 			rc = check_second_name(w, e);
 		if (rc < 0)

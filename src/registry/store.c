@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define CONFIG_MAX (1u << 20)
+
 static int read_line(const char *path, char *out, size_t size)
 {
 	auto_free char *text = NULL;
@@ -44,18 +46,28 @@ static int open_directory(struct registry *r, const char *path, struct fault *f)
 	return r->path ? 0 : refuse_system(f, -errno, "cannot resolve %s", path);
 }
 
+static int refuse_config(const struct registry *r, int error, struct fault *f)
+{
+	struct stat st;
+	if (error == -EFBIG)
+		return refuse(f, VERDICT_NOT_A_STORE, "%s/config.json is larger than %u bytes", r->path, CONFIG_MAX);
+	if (sys_fstatat(r->dirfd, "config.json", &st, 0) == 0 && !S_ISREG(st.st_mode))
+		return refuse(f, VERDICT_NOT_A_STORE, "%s/config.json is %s: it must be a file", r->path, sys_kind_of(st.st_mode));
+	return refuse_system(f, error, "cannot read %s/config.json", r->path);
+}
+
 static int read_config(struct registry *r, struct fault *f)
 {
 	auto_free char *text = NULL;
 	size_t len;
 	struct metadata_config config;
-	int rc = sys_read_file(r->dirfd, "config.json", 1 << 20, &text, &len);
+	int rc = sys_read_file(r->dirfd, "config.json", CONFIG_MAX, &text, &len);
 	if (rc == -ENOENT) {
 		refuse(f, VERDICT_NOT_A_STORE, "%s is no MintFS store: it has no config.json", r->path);
 		return -ENOENT;
 	}
 	if (rc < 0)
-		return refuse_system(f, rc, "cannot read %s/config.json", r->path);
+		return refuse_config(r, rc, f);
 	struct fault why = FAULT_INIT;
 	rc = metadata_config_parse(text, len, &config, &why);
 	if (rc == -ENOMEM)

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import socket
+import stat
 import subprocess
 
 import pytest
@@ -98,6 +100,54 @@ def test_a_config_that_cannot_be_read_is_refused(store, at, text):
     write(store / "config.json", text)
     r = run(binary(), "mount", store, at, check=False)
     assert r.returncode in (1, 3) and "config.json" in r.stderr and not mounted(at)
+
+
+def a_socket_at(path):
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as s:
+        s.bind(str(path))
+
+
+THINGS = {
+    "FIFO": (os.mkfifo, "is a FIFO"),
+    "socket": (a_socket_at, "is a socket"),
+    "directory": (os.mkdir, "is a directory"),
+    "device": (lambda path: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5)), "is a device"),  # /dev/zero
+    "loop": (lambda path: os.symlink(path.name, path), "symbolic links"),
+    "link to a FIFO": (lambda path: (os.mkfifo(path.parent.parent / "there"), os.symlink("../there", path)), "is a FIFO"),
+    "sparse": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "is larger than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize("what", THINGS)
+def test_a_config_that_is_no_file_is_named_for_what_it_is(store, at, what):
+    make, words = THINGS[what]
+    config = store / "config.json"
+    config.unlink()
+    make(config)
+    for command in (["mount", store, at], ["fsck", store], ["status", store]):
+        said = says(*command, code=3 if what != "loop" else 1, words=["config.json", words])
+        assert "seek" not in said and "No such device" not in said
+    assert not mounted(at)
+
+
+@pytest.mark.parametrize("what", ["FIFO", "socket", "device"])
+def test_a_special_file_that_got_into_a_draft_is_named_by_the_command_too(drive, draft, what):
+    make, words = THINGS[what]
+    write(draft / "model.pth", b"x")
+    make(next((drive.store / "drafts").iterdir()) / "metadata.json")
+    r = run(binary(), "commit", draft, check=False)
+    assert r.returncode == 1 and f"metadata.json {words}" in r.stderr, r.stderr
+    assert words in reason(draft)
+
+
+@pytest.mark.parametrize("what", ["directory", "loop"])
+def test_a_process_that_is_no_file_is_named_for_what_it_is(drive, what):
+    (drive / "process/p").mkdir()
+    (drive / "process/p/next").mkdir()
+    THINGS[what][0](drive / "process/p/v1/process.json")
+    write(drive / "process/p/v1/notes.txt", b"x")
+    r = run(binary(), "commit", drive / "process/p/v1", check=False)
+    assert r.returncode == 1 and f"process.json is a {'directory' if what == 'directory' else 'symbolic link'}" in r.stderr, r.stderr
 
 
 @pytest.mark.parametrize("how", ["lost", "empty", "garbage"])

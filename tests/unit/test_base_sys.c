@@ -501,6 +501,9 @@ static void test_small_files_are_read_whole_or_refused(void **state)
 	assert_int_equal(sys_read_file(AT_FDCWD, "/proc/self/status", 10, &data, &len), -EFBIG);
 	assert_int_equal(sys_read_file(dir, "missing", 10, &data, &len), -ENOENT);
 	assert_int_equal(sys_read_file(dir, ".", 1 << 20, &data, &len), -EISDIR);
+	assert_int_equal(mkfifoat(dir, "fifo", 0600), 0);
+	assert_int_equal(sys_read_file(dir, "fifo", 1 << 20, &data, &len), -EINVAL);
+	assert_int_equal(sys_read_file(AT_FDCWD, "/dev/zero", 1 << 20, &data, &len), -EINVAL);
 	assert_null(data);
 }
 

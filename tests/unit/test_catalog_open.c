@@ -101,7 +101,7 @@ static void test_a_file_that_is_no_catalog_is_refused_in_words(void **state)
 	refused(e, false, EUCLEAN, "not a catalog of MintFS");
 	assert_int_equal(unlinkat(e->dirfd, "catalog.db", 0), 0);
 	assert_int_equal(mkdirat(e->dirfd, "catalog.db", 0755), 0);
-	refused(e, false, EUCLEAN, "not a regular file");
+	refused(e, false, EUCLEAN, "is a directory, not a regular file");
 }
 
 static void write_sql(struct env *e, const char *text)
