@@ -45,6 +45,8 @@ static inline void catalog_read_end_(struct catalog_conn **c) { catalog_read_end
  * about 100 ms of rest. */
 typedef int catalog_write_fn(struct catalog_conn *conn, void *arg);
 int catalog_write(struct catalog *c, bool durable, catalog_write_fn *fn, void *arg);
+/* Was the last write refused since somebody has changed the catalog's schema under us? Sets f to a sentence, and returns its -errno; else 0, and f is untouched. */
+int catalog_write_refusal(struct catalog *c, struct fault *f);
 int catalog_sync(struct catalog *c); /* everything written before this call is durable when it returns; free if it is already */
 /* Runs fn under the store's write lock without a transaction of its own (for a sweep). Never within catalog_write. */
 int catalog_locked(struct catalog *c, int (*fn)(void *arg), void *arg);

@@ -101,6 +101,8 @@ bool registry_read_only(const struct registry *r);
 int registry_store_dirfd(const struct registry *r); /* borrowed; for statfs */
 
 int registry_read_begin(struct registry *r, struct catalog_conn **ret); /* end by catalog_read_end */
+/* Whoever was refused with this -errno may be told more: that the catalog takes no writes any more, since somebody has changed its schema under us. Then f gets that sentence. */
+void registry_explain(struct registry *r, int error, struct fault *f);
 
 /* Who asks, and hence whether he may: -EACCES, VERDICT_DENIED. The rules stand at the top of src/registry/allow.c. tid 0: cannot be seen. */
 struct registry_actor { pid_t tid; uid_t uid; gid_t gid; };

@@ -55,6 +55,7 @@ struct writer {
 	bool store_locked;        /* by catalog_locked, on the thread below */
 	pthread_t store_locker;
 	uint64_t n_commits, n_syncs; /* for tests and measurements */
+	struct fault refusal;        /* why nothing can be written, if the last transaction was refused for the schema that it met */
 	/* the owner's: */
 	struct catalog_conn *conn; /* opened with the first write */
 	int log_pages, checkpoint_pages; /* of the log now, and when the last checkpoint was tried */

@@ -94,36 +94,54 @@ static struct writer_job *take_group(struct writer *w)
 /* ---- one transaction ---- */
 
 /* In the transaction: nobody can change it any more. */
-static int verify_schema(struct catalog *c)
+static int verify_schema(struct catalog *c, struct fault *f)
 {
 	struct writer *w = &c->writer;
-	struct fault f = FAULT_INIT;
 	int64_t cookie;
-	int error = schema_cookie(w->conn->db, &cookie);
+	int format;
+	int error = schema_format(w->conn->db, &format);
+	if (!error && format != c->plan->format)
+		return fault_set(f, EPROTONOSUPPORT, "%s/" CATALOG_FILE_NAME " was upgraded to format %d while it was open here", c->where, format);
+	if (!error)
+		error = schema_cookie(w->conn->db, &cookie);
 	if (error || cookie == w->schema)
 		return error;
-	error = schema_verify(w->conn->db, c->plan, c->plan->format, c->where, &f);
-	if (error)
-		log_error(c->log, "catalog: %s", f.text);
-	else
+	error = schema_verify(w->conn->db, c->plan, c->plan->format, c->where, f);
+	if (!error)
 		w->schema = cookie;
 	return error;
+}
+
+/* For who is refused what he writes: catalog_write has no words. */
+static void note_refusal(struct catalog *c, const struct fault *f)
+{
+	struct writer *w = &c->writer;
+	if (f->error)
+		log_error(c->log, "catalog: %s", f->text);
+	SCOPED_LOCK(&w->mutex);
+	w->refusal = *f;
+}
+
+int catalog_write_refusal(struct catalog *c, struct fault *f)
+{
+	struct writer *w = &c->writer;
+	SCOPED_LOCK(&w->mutex);
+	if (w->refusal.error)
+		*f = w->refusal;
+	return -w->refusal.error;
 }
 
 static int begin(struct catalog *c, bool durable)
 {
 	struct sql *db = c->writer.conn->db;
-	int format;
+	struct fault f = FAULT_INIT;
 	int error = sql_set_sync(db, durable);
 	if (!error)
 		error = sql_run(db, "BEGIN IMMEDIATE");
 	if (!error)
-		error = schema_format(db, &format);
-	if (!error && format != c->plan->format) {
-		log_error(c->log, "catalog: %s/" CATALOG_FILE_NAME " was upgraded to format %d while it was open here", c->where, format);
-		error = -EPROTONOSUPPORT;
-	}
-	return error ? error : verify_schema(c);
+		error = verify_schema(c, &f);
+	note_refusal(c, &f);
+	return error;
 }
 
 static void roll_back(struct sql *db)

@@ -48,6 +48,8 @@ int call_begin_at(struct call *c, fuse_req_t req, fuse_ino_t ino, const char *na
 
 void call_fail(struct call *c, fuse_ino_t ino, int r)
 {
+	if (r == -EUCLEAN || r == -EPROTONOSUPPORT)
+		registry_explain(c->fs->registry, r, &c->fault);
 	if (c->fault.text[0] != '\0' && errors_keep(&c->fs->errors, c->subject ? c->subject : ino, c->fault.text))
 		log_info(c->fs->log, "refused to uid %u, thread %d: %s", (unsigned)c->who.uid, (int)c->who.tid, c->fault.text);
 	fuse_reply_err(c->req, -r);

@@ -212,6 +212,13 @@ bool registry_read_only(const struct registry *r) { return r->read_only; }
 int registry_store_dirfd(const struct registry *r) { return r->dirfd; }
 int registry_read_begin(struct registry *r, struct catalog_conn **ret) { return catalog_read_begin(r->catalog, ret); }
 
+void registry_explain(struct registry *r, int error, struct fault *f)
+{
+	struct fault why = FAULT_INIT;
+	if (catalog_write_refusal(r->catalog, &why) < 0 && why.error == -error)
+		*f = why;
+}
+
 void registry_settle(struct registry *r)
 {
 	live_settle_wait(r->live);

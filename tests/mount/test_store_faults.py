@@ -95,6 +95,37 @@ def test_a_catalog_of_a_newer_version_is_refused(store, at):
     assert not mounted(at)
 
 
+@pytest.mark.parametrize("change, undo, words", [
+    ("CREATE TRIGGER t AFTER INSERT ON versions BEGIN SELECT 1; END", "DROP TRIGGER t", 'has the trigger "t"'),
+    ("PRAGMA user_version=77", None, "was upgraded to format 77"),
+])
+def test_a_catalog_that_somebody_changes_below_a_drive_is_named_with_each_refusal(drive, change, undo, words):
+    import sqlite3
+
+    def alter(sql):
+        with contextlib.closing(sqlite3.connect(drive.store / "catalog.db", timeout=30)) as db:
+            before = db.execute("PRAGMA user_version").fetchone()[0]
+            db.execute(sql)
+        return before
+
+    drive.committed()
+    model = drive / MODEL
+    (model / "next").mkdir()
+    write(model / "v2/model.pth", b"x")
+    before = alter(change)
+    for refusal, place in ((lambda: (model / "next").mkdir(), model), (lambda: os.symlink("v1", model / "production"), model), (lambda: (drive / "dataset/d").mkdir(), drive / "dataset"),
+                           (lambda: os.chmod(model / "v2", 0o555), model / "v2")):
+        with refused(errno.EUCLEAN, errno.EPROTONOSUPPORT):
+            refusal()
+        assert "catalog.db" in reason(place) and words in reason(place), reason(place)
+    alter(undo or f"PRAGMA user_version={before}")
+    commit(model / "v2")
+    assert state(model / "v2") == "committed"
+    with refused(errno.EINVAL):
+        (drive / "dataset/a\nb").mkdir()
+    assert "catalog.db" not in reason(drive / "dataset")
+
+
 @pytest.mark.parametrize("text", [b"", b"no json", b"[]", b'{"format": "one"}'])
 def test_a_config_that_cannot_be_read_is_refused(store, at, text):
     write(store / "config.json", text)
