@@ -63,7 +63,7 @@ int blob_still_put(struct blob_store *s, const struct blob_item *item);
 int blob_seal(struct blob_store *s, const struct blob_id *id, uint64_t inode);
 
 int blob_open(struct blob_store *s, const struct blob_id *id);                           /* O_RDONLY descriptor, or -ENOENT, … */
-int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);       /* -ENOENT if it is not there */
+int blob_size(struct blob_store *s, const struct blob_id *id, uint64_t *ret_size);       /* -ENOENT if it is not there, whatever else has its name */
 /* Is it there with this size and sealed? Only then can its bytes be relied on without being read: a name alone may be what a power cut left of a blob_put_batch. */
 bool blob_is_sealed(struct blob_store *s, const struct blob_id *id, uint64_t size);
 /* Reads it all: 0 sound, -EIO damaged (f says how), -ENOENT. */

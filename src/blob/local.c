@@ -82,7 +82,7 @@ static int local_size(struct blob_store *base, const struct blob_id *id, uint64_
 	if (r < 0)
 		return r;
 	if (!S_ISREG(st.st_mode))
-		return -EIO;
+		return -ENOENT; /* something stands there, but no blob */
 	*ret_size = (uint64_t)st.st_size;
 	return 0;
 }

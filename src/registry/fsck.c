@@ -142,10 +142,16 @@ static int run_step(struct fsck *k, step_fn *step, const char *what)
 	if (rc != -EUCLEAN && rc != -EIO)
 		return rc;
 	fsck_settle(k);
-	return fsck_note(k, FOUND_CATALOG_PAGE, "%s cannot be read: %s", what, strerror(-rc)) ? fsck_settle(k) : -ENOMEM;
+	return fsck_note(k, FOUND_CATALOG_PAGE, "%s cannot be read: %s", what,
+			 rc == -EUCLEAN ? "the database is damaged: 'mintfs restore' makes a store from a backup" : strerror(-rc)) ? fsck_settle(k) : -ENOMEM;
 }
 
-static int collect_live(struct fsck *k) { return references_collect(k->r, INT64_MAX, false, &k->live); }
+static int collect_live(struct fsck *k)
+{
+	int rc = references_collect(k->r, INT64_MAX, false, &k->live);
+	k->live_unknown = rc < 0;
+	return rc;
+}
 
 static int run_all(struct fsck *k)
 {

@@ -34,6 +34,7 @@ struct fsck {
 	struct problem *problems;
 	size_t n, cap;
 	struct references live; /* contents that committed versions hold */
+	bool live_unknown;      /* some of them: the entries could not all be read */
 	struct references later; /* the same, some time later: collected when first asked for */
 	struct references bad;  /* of these, the ones that are lost or damaged */
 	struct verify *verify;  /* NULL unless asked for */

@@ -247,7 +247,7 @@ int fsck_blobs(struct fsck *k)
 	blob_rows_release(&s.rows);
 	if (rc == 0)
 		rc = note_unprotected(k, &s);
-	if (rc == 0 && s.unneeded > 0 &&
+	if (rc == 0 && s.unneeded > 0 && !k->live_unknown && /* nobody shall be told to sweep what may be needed */
 	    !fsck_note(k, FOUND_BLOB_UNNEEDED, "%" PRIu64 " %s of %" PRIu64 " %s held by no committed version: 'mintfs gc' frees %s", s.unneeded,
 		    plural(s.unneeded, "content", "contents"), s.unneeded_bytes, plural(s.unneeded, "bytes is", "bytes are"), plural(s.unneeded, "it", "them")))
 		rc = -ENOMEM;

@@ -55,6 +55,9 @@ int (refuse)(struct fault *f, enum registry_verdict v, const char *fmt, ...)
 	return -registry_verdict_errno(v);
 }
 
+/* EUCLEAN is a catalog that SQLite, or a rule of ours, finds broken; the words of the C library for it speak of a file system. */
+static const char *error_words(int error) { return error == -EUCLEAN ? "the catalog is damaged: 'mintfs fsck' tells where; a backup can be restored" : strerror(-error); }
+
 int (refuse_system)(struct fault *f, int error, const char *fmt, ...)
 {
 	if (!f)
@@ -65,7 +68,7 @@ int (refuse_system)(struct fault *f, int error, const char *fmt, ...)
 		va_start(ap, fmt);
 		vsnprintf(what, sizeof what, fmt, ap);
 		va_end(ap);
-		fault_set(f, -error, "%s: %s", what, strerror(-error));
+		fault_set(f, -error, "%s: %s", what, error_words(error));
 	}
 	if (!f->verdict)
 		f->verdict = error == -ENOENT ? VERDICT_NOT_FOUND : error == -EBUSY ? VERDICT_BUSY : VERDICT_SYSTEM;

@@ -210,6 +210,26 @@ def test_an_existing_folder_that_has_other_bytes_now_brings_back_nothing(drive, 
     assert kinds(call("fsck", drive.store, "--json")) == ["blob-missing", "version-damaged"]
 
 
+@pytest.mark.parametrize("put", [lambda path: path.mkdir(), lambda path: path.symlink_to("/etc/hostname"), lambda path: os.mkfifo(path)], ids=["directory", "link", "pipe"])
+def test_a_content_whose_name_something_else_has_is_lost_and_no_run_calls_it_repaired(drive, put):
+    for _ in range(2):
+        drive.version({"model.bin": "weights", "other.txt": "fine"})
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.unlink()
+    put(path)
+    found = call("fsck", drive.store, "--json")
+    assert found.code == 1 and kinds(found) == ["blob-missing", "stray", "version-damaged"], found.out
+    assert [f["version"] for f in found.json["findings"] if f["kind"] == "version-damaged"] == ["v1", "v2"]
+    assert call("fsck", drive.store, "--repair").code == 1, "the content is lost all the same"
+    assert not os.path.lexists(path) and len(list((drive.store / "lost+found").iterdir())) == 1
+    with pytest.raises(OSError):
+        drive.path(MODEL, "v1/model.bin").read_bytes()
+    drive.version({"model.bin": "weights"})
+    assert drive.path(MODEL, "v1/model.bin").read_text() == "weights"
+    assert call("fsck", drive.store, "--verify", "--json").json["findings"] == []
+
+
 def test_what_belongs_nowhere_goes_to_lost_and_found(old):
     (old / "thesis.tex").write_text("mine")
     (old / "blobs/ab").mkdir(exist_ok=True)
@@ -250,6 +270,22 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
             f.write(b"\xff" * 4096)
     done = call("fsck", old)
     assert done.code == 1 and ("catalog-page" in done.out or "damaged" in done.err)
+
+
+def test_who_cannot_read_all_entries_advises_nobody_to_sweep_what_they_hold(old):
+    """The entries of the versions cannot be read: which contents are needed is not known."""
+    (size,), (page,) = sql(old, "PRAGMA page_size") + sql(old, "SELECT rootpage FROM sqlite_master WHERE name = 'files'")
+    sql(old, "PRAGMA wal_checkpoint(TRUNCATE)")
+    before = sorted((old / "blobs").rglob("*"))
+    with open(old / "catalog.db", "r+b") as f:
+        f.seek((page - 1) * size)
+        f.write(b"\xff" * size)
+    done = call("fsck", old)
+    assert done.code == 1 and "catalog-page" in done.out and "mintfs restore" in done.out
+    assert "blob-unneeded" not in done.out and "mintfs gc" not in done.out, done.out
+    swept = call("gc", old, "--grace", "0")
+    assert swept.code == 1 and sorted((old / "blobs").rglob("*")) == before
+    assert "backup" in swept.err, swept.err
 
 
 @pytest.mark.parametrize("table, column, value, command", [
