@@ -12,7 +12,15 @@
 
 int64_t time_now_ns(void);       /* since the epoch, CLOCK_REALTIME */
 int64_t time_monotonic_ns(void); /* CLOCK_MONOTONIC */
-static inline int64_t timespec_ns(struct timespec t) { return (int64_t)t.tv_sec * NS_PER_SEC + t.tv_nsec; }
+/* From 1677-09-21 to 2262-04-11; a time beyond, which files may have, is the first or last of these. */
+static inline int64_t timespec_ns(struct timespec t)
+{
+	bool before = t.tv_sec < 0;
+	int64_t rest = t.tv_nsec - (before ? NS_PER_SEC : 0), ns; /* seconds towards 0, so that the first of all does not overflow */
+	if (__builtin_mul_overflow((int64_t)t.tv_sec + before, NS_PER_SEC, &ns) || __builtin_add_overflow(ns, rest, &ns))
+		return before ? INT64_MIN : INT64_MAX;
+	return ns;
+}
 static inline struct timespec ns_timespec(int64_t ns)
 {
 	struct timespec t = {(time_t)(ns / NS_PER_SEC), (long)(ns % NS_PER_SEC)};

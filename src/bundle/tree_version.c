@@ -112,11 +112,12 @@ static int64_t parse_time(const char *text)
 		end = strptime(end + 1, "%H:%M:%S", &t);
 	if (!end)
 		return 0;
-	int64_t ns = (int64_t)timegm(&t) * NS_PER_SEC, unit = NS_PER_SEC;
+	struct timespec at = {.tv_sec = timegm(&t)};
+	long unit = NS_PER_SEC;
 	if (*end == '.')
 		for (end++; isdigit((unsigned char)*end) && unit > 1; end++)
-			ns += (*end - '0') * (unit /= 10);
-	return ns;
+			at.tv_nsec += (*end - '0') * (unit /= 10);
+	return timespec_ns(at);
 }
 
 /* What is known of it: from the database, else from its metadata.json. metrics and author are owned by the caller. */

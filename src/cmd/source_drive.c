@@ -176,7 +176,7 @@ static int64_t parse_created(const char *text)
 {
 	struct tm tm = {0};
 	const char *end = strptime(text, "%Y-%m-%d %H:%M:%S", &tm);
-	return end && !*end ? (int64_t)timegm(&tm) * NS_PER_SEC : 0;
+	return end && !*end ? timespec_ns((struct timespec){.tv_sec = timegm(&tm)}) : 0;
 }
 
 static char *attr_or_null(const char *path, const char *name)

@@ -109,11 +109,13 @@ const char *human_age(int64_t since_ns, char out[HUMAN_MAX])
 {
 	static const struct { int64_t below, unit; const char *name; } steps[] = {{60, 1, "s"}, {3600, 60, "min"}, {86400, 3600, "h"}, {INT64_C(100) * 86400, 86400, "d"},
 		{INT64_C(730) * 86400, 2629746, "mo"}, {INT64_MAX, 31556952, "y"}};
-	int64_t age = (time_now_ns() - since_ns) / NS_PER_SEC;
+	int64_t age;
 	size_t i = 0;
 	if (since_ns == 0)
 		return "-";
-	age = age < 0 ? 0 : age;
+	if (__builtin_sub_overflow(time_now_ns(), since_ns, &age)) /* a foreign hand wrote it */
+		age = INT64_MAX;
+	age = age < 0 ? 0 : age / NS_PER_SEC;
 	while (age >= steps[i].below)
 		i++;
 	snprintf(out, HUMAN_MAX, "%lld %s", (long long)(age / steps[i].unit), steps[i].name);

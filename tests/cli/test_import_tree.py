@@ -68,6 +68,15 @@ def test_a_folder_comes_in_with_its_numbers_times_metrics_and_aliases(folder, st
     assert call("show", M, "--json", "--store", store).json["best"] == "v2"
 
 
+def test_a_time_of_the_database_that_no_catalog_holds_is_the_last_that_it_does(folder, store):
+    db = sqlite3.connect(folder / "registry.db")
+    db.execute("UPDATE model_versions SET created_at = '9999-12-31 23:59:59.999' WHERE version = 'v1'")
+    db.commit()
+    db.close()
+    assert take(folder, store).code == 0
+    assert call("show", f"{M}/v1", "--json", "--store", store).json["created"] == "2262-04-11 23:47:16"
+
+
 @as_root
 def test_a_full_store_ends_the_import_with_the_version_and_the_file_that_had_no_room(place):
     for n in (1, 2):

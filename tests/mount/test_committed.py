@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from drive import apart, attrs, commit, libc, read, refused, run, sh, sha256, snapshot, state, wait_until, write
+from drive import apart, attrs, commit, libc, mintfs, read, refused, run, sh, sha256, snapshot, state, wait_until, write
 
 RENAME_EXCHANGE = 2
 FILES = {"model.pth": b"weights" * 1000, "sub/deep/notes.txt": b"notes", "run.sh": b"#!/bin/sh\necho it runs\n"}
@@ -25,6 +25,34 @@ def version(drive):
     os.symlink("model.pth", v / "link")
     commit(v)
     return v
+
+
+LAST_NS, FIRST_NS = (1 << 63) - 1, -(1 << 63)  # 2262 and 1677
+
+
+def test_a_time_beyond_those_that_a_catalog_holds_is_kept_as_the_last_of_them(drive, house):
+    v = drive.mint()
+    write(v / "model.pth", b"x")
+    (v / "sub").mkdir()
+    for path in (v / "model.pth", v / "sub", v):
+        os.utime(path, (13_000_000_000, 13_000_000_000))
+    assert os.stat(v / "model.pth").st_mtime_ns == 13_000_000_000 * 10**9, "as the file system below has it"
+    commit(v)
+
+    def shown(drive):
+        return [os.stat(drive / v.relative_to(drive.at) / name).st_mtime_ns for name in ("model.pth", "sub", "")]
+
+    wait_until(lambda: shown(drive) == [LAST_NS] * 3, what="the kernel has forgotten the draft's times")
+    os.utime(v / "model.pth", (13_000_000_000, 13_000_000_000))  # cp -a and tar set it again: it changes nothing
+    for seconds, ns in ((13_000_000_000, LAST_NS), (-13_000_000_000, FIRST_NS), (1, 10**9)):
+        os.utime(v.parent, (seconds, seconds))
+        assert os.stat(v.parent).st_mtime_ns == ns
+    mintfs("export", v, "-o", house.folder / "b.tar")
+    other = house.init("other")
+    mintfs("import", house.folder / "b.tar", "--store", other)
+    assert shown(house.mount(other, at="other_mnt")) == [LAST_NS] * 3
+    drive.remount()
+    assert shown(drive) == [LAST_NS] * 3
 
 
 def renameat2(a, b, flags):

@@ -360,6 +360,22 @@ static void test_a_queue_without_threads_or_with_too_many_is_refused(void **stat
 	assert_null(q);
 }
 
+static void test_a_time_beyond_what_64_bits_of_nanoseconds_hold_is_the_last_that_they_do(void **state)
+{
+	static const struct { struct timespec t; int64_t ns; } cases[] = {
+		{{0, 0}, 0}, {{0, 5}, 5}, {{-1, 5}, -999999995}, {{-1, 999999999}, -1}, {{1796049934, 7}, 1796049934000000007},
+		{{9223372036, 854775807}, INT64_MAX}, {{9223372036, 854775808}, INT64_MAX}, {{9223372037, 0}, INT64_MAX}, {{INT64_MAX, 999999999}, INT64_MAX},
+		{{-9223372037, 145224193}, INT64_MIN + 1}, {{-9223372037, 145224192}, INT64_MIN}, {{-9223372037, 145224191}, INT64_MIN}, {{-9223372038, 0}, INT64_MIN},
+		{{INT64_MIN, 0}, INT64_MIN}, {{INT64_MIN, 999999999}, INT64_MIN},
+	};
+	static const int64_t there_and_back[] = {INT64_MIN, INT64_MIN + 1, -1000000000, -1, 0, 1, INT64_MAX - 1, INT64_MAX};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_true(timespec_ns(cases[i].t) == cases[i].ns);
+	for (size_t i = 0; i < ARRAY_SIZE(there_and_back); i++)
+		assert_true(timespec_ns(ns_timespec(there_and_back[i])) == there_and_back[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_free_runs_what_is_queued_and_takes_no_more),
 		cmocka_unit_test(test_background_threads_are_nice_named_and_deaf_to_signals),
 		cmocka_unit_test(test_a_queue_without_threads_or_with_too_many_is_refused),
+		cmocka_unit_test(test_a_time_beyond_what_64_bits_of_nanoseconds_hold_is_the_last_that_they_do),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
