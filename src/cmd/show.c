@@ -302,7 +302,7 @@ const struct command cmd_show = {
 	.summary = "tell all that is known of a version, a file of it, or a model",
 	.help = "Of a version: state, times, author, message, the digest of its tree, what its metadata.json says (description, maintainer, source, labels,\n"
 		"parameters, metrics), the versions it was made from, its evaluations, the run that made it (command, directory, git commit, host, times,\n"
-		"exit), links, and its files with size and SHA-256. Of a retired one also when, by whom and why it was retired; of a draft why it did not commit.\n"
+		"exit), links, and its files with size and SHA-256, and which of them fsck found damaged. Of a retired one also when, by whom and why it was retired; of a draft why it did not commit.\n"
 		"Of a file: size and SHA-256; of a directory what lies in it.\n"
 		"Of a model: its numbers, links and what decides best.\n"
 		"On a drive of somebody else's store, the owner stands for the author, and of the run only its name is known.\n"

@@ -43,9 +43,19 @@ static void json_files(struct json_out *j, const struct files *files)
 		json_field_string(j, "sha256", file->sha256[0] ? file->sha256 : NULL);
 		if (file->target)
 			json_field_string(j, "target", file->target);
+		if (file->damaged)
+			json_field_bool(j, "damaged", true);
 		json_object_end(j);
 	}
 	json_array_end(j);
+}
+
+static unsigned count_damaged(const struct files *files)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < files->n; i++)
+		n += files->v[i].damaged;
+	return n;
 }
 
 static void json_object_or_empty(struct json_out *j, const char *key, const char *json)
@@ -128,6 +138,8 @@ static void json_show(const struct showing *w, const struct version_info *v)
 	json_inputs(w, "unknown_inputs", "reason", true);
 	json_evaluations(w);
 	json_retirement(w);
+	json_key(j, "damaged_files");
+	w->s->r ? json_int(j, count_damaged(&w->files)) : json_null(j);
 	json_key(j, "run");
 	w->has_run ? json_run(j, &w->run) : json_null(j);
 	json_key(j, "files");
@@ -182,6 +194,12 @@ static int print_facts(const struct showing *w, const struct version_info *v)
 		table_fact(&t, "size", text);
 	} else if (v->sized) {
 		table_fact(&t, "size", human_size(v->v.size, size));
+	}
+	unsigned damaged = count_damaged(&w->files);
+	if (damaged > 0) {
+		table_cell(&t, STYLE_DIM, "damaged");
+		table_cellf(&t, STYLE_RED, "%u %s: reads say EIO until the same content is committed again, or imported", damaged,
+			plural(damaged, "file has lost its content", "files have lost their contents"));
 	}
 	table_fact(&t, "digest", w->digest);
 	table_fact_lines(&t, "description", w->about.description);
@@ -276,7 +294,7 @@ static int print_files(const struct showing *w)
 		else
 			table_cellf(&t, STYLE_PLAIN, "%s%s", file->path, file->type == CATALOG_DIRECTORY ? "/" : "");
 		table_cell(&t, STYLE_PLAIN, file->type == CATALOG_FILE ? human_size(file->size, size) : NULL);
-		table_cellf(&t, STYLE_DIM, "%.12s", file->sha256);
+		table_cellf(&t, file->damaged ? STYLE_RED : STYLE_DIM, "%.12s%s", file->sha256, file->damaged ? "  damaged" : "");
 	}
 	putchar('\n');
 	return table_print(&t, 2, w->o->color);
@@ -320,6 +338,8 @@ static void json_one_file(const struct showing *w, const struct file_info *file)
 	json_field_int(j, "size", (int64_t)file->size);
 	json_field_string(j, "sha256", file->sha256[0] ? file->sha256 : NULL);
 	json_field_string(j, "target", file->target);
+	if (file->damaged)
+		json_field_bool(j, "damaged", true);
 	json_key(j, "files");
 	file->type == CATALOG_DIRECTORY ? json_files(j, &w->files) : json_null(j);
 	json_object_end(j);
@@ -334,6 +354,10 @@ static int print_one_file(const struct showing *w, const struct file_info *file)
 	snprintf(text, sizeof text, "%s (%llu %s)", human_size(file->size, size), (unsigned long long)file->size, plural(file->size, "byte", "bytes"));
 	table_fact(&t, "size", file->type == CATALOG_FILE ? text : NULL);
 	table_fact(&t, "SHA-256", file->sha256);
+	if (file->damaged) {
+		table_cell(&t, STYLE_DIM, "damaged");
+		table_cell(&t, STYLE_RED, "its content is lost: reads say EIO until the same content is committed again, or imported");
+	}
 	table_fact(&t, "leads to", file->target);
 	source_label(w->ref, label);
 	printf("%s", style_on(STYLE_BOLD, w->o->color));

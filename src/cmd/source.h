@@ -81,6 +81,7 @@ struct file_info {
 	uint64_t size;
 	mode_t mode;
 	char sha256[BLOB_HEX_SIZE]; /* "": not known */
+	bool damaged;               /* fsck recorded that its content is lost; not told on a drive */
 };
 struct files { struct file_info *v; size_t n; };
 int source_files(struct source *s, const struct source_ref *version, struct files *ret, struct fault *f); /* in order of path */

@@ -261,8 +261,11 @@ static int add_file(const char *path, const struct catalog_file *file, void *arg
 	struct file_info info = {.path = own_path, .type = file->type, .size = file->type == CATALOG_DIRECTORY ? 0 : file->size, .mode = file->mode};
 	if (!own_path)
 		return -ENOMEM;
-	if (file->type == CATALOG_FILE)
+	if (file->type == CATALOG_FILE) {
+		struct catalog_blob blob = {0};
 		blob_id_hex(&file->blob, info.sha256);
+		info.damaged = catalog_blob_find(j->conn, &file->blob, &blob) == 0 && blob.absence == CATALOG_DAMAGED;
+	}
 	if (file->type == CATALOG_SYMLINK && catalog_file_target(j->conn, file->id, target, sizeof target) == 0)
 		info.target = target;
 	int rc = files_add(j->files, &info);

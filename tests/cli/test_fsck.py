@@ -210,6 +210,26 @@ def test_an_existing_folder_that_has_other_bytes_now_brings_back_nothing(drive, 
     assert kinds(call("fsck", drive.store, "--json")) == ["blob-missing", "version-damaged"]
 
 
+def test_a_version_that_fsck_marked_as_damaged_says_so_until_it_is_healed(drive):
+    drive.version({"model.bin": "weights", "other.txt": "fine"})
+    path = blob(drive.store, digest_of(drive.store))
+    soften(path)
+    path.unlink()
+    assert call("fsck", drive.store, "--repair").code == 1
+
+    def damaged():
+        version = call("show", drive.path(MODEL, "v1"), "--json").json
+        return version["damaged_files"], [f["path"] for f in version["files"] if f.get("damaged")]
+
+    assert damaged() == (1, ["model.bin"])
+    words = call("show", drive.path(MODEL, "v1")).out
+    assert "1 file has lost its content" in words and words.count("  damaged") == 2, words
+    assert "damaged" in call("show", drive.path(MODEL, "v1/model.bin")).out and call("show", drive.path(MODEL, "v1/model.bin"), "--json").json["damaged"]
+    assert "damaged" not in call("show", drive.path(MODEL, "v1/other.txt")).out
+    drive.version({"model.bin": "weights"})
+    assert damaged() == (0, []) and "damaged" not in call("show", drive.path(MODEL, "v1")).out
+
+
 @pytest.mark.parametrize("put", [lambda path: path.mkdir(), lambda path: path.symlink_to("/etc/hostname"), lambda path: os.mkfifo(path)], ids=["directory", "link", "pipe"])
 def test_a_content_whose_name_something_else_has_is_lost_and_no_run_calls_it_repaired(drive, put):
     for _ in range(2):
