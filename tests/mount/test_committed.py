@@ -39,8 +39,10 @@ def test_a_time_beyond_those_that_a_catalog_holds_is_kept_as_the_last_of_them(dr
     assert os.stat(v / "model.pth").st_mtime_ns == 13_000_000_000 * 10**9, "as the file system below has it"
     commit(v)
 
+    place = v.relative_to(drive.at)
+
     def shown(drive):
-        return [os.stat(drive / v.relative_to(drive.at) / name).st_mtime_ns for name in ("model.pth", "sub", "")]
+        return [os.stat(drive / place / name).st_mtime_ns for name in ("model.pth", "sub", "")]
 
     wait_until(lambda: shown(drive) == [LAST_NS] * 3, what="the kernel has forgotten the draft's times")
     os.utime(v / "model.pth", (13_000_000_000, 13_000_000_000))  # cp -a and tar set it again: it changes nothing
