@@ -33,7 +33,7 @@ struct fs_options {
 int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f);
 /* Tells the drive that a version changed: for registry_options.on_event; arg is the fs. Never blocks; before and after fs_serve it does nothing. */
 void fs_registry_event(const struct registry_event *e, void *arg);
-/* Mounts, and serves until unmounted or SIGTERM, SIGINT, SIGHUP; unmounts. 0, or -errno with a sentence where it cannot mount. r is used until it returns. */
+/* Mounts, and serves until unmounted or SIGTERM, SIGINT, SIGHUP from its parent, the keeper; unmounts. 0, or -errno with a sentence where it cannot mount. r is used until it returns. */
 int fs_serve(struct fs *fs, struct registry *r, struct fault *f);
 void fs_free(struct fs *fs); /* NULL is fine */
 

@@ -1,7 +1,7 @@
 /* The life of a drive: made, mounted, served, unmounted.
  *
- * The signals that end it are blocked in the thread that calls fs_new, and so in all threads that are made from then on; only the thread in fs_serve takes
- * them, while it waits in libfuse's loop (which a signal taken by another thread would not wake).
+ * The signals that end it, if its keeper sends them, are blocked in the thread that calls fs_new, and so in all threads that are made from then on; only the
+ * thread in fs_serve takes them, while it waits in libfuse's loop (which a signal taken by another thread would not wake).
  *
  * Ending, in this order: the loop; the notifier, while requests are still answered (it may wait in the kernel for a lock that a waiting process
  * holds); the pool, whose jobs reply; the mount; open files and nodes that the kernel never gave back. */
@@ -318,6 +318,38 @@ static int resume_session(struct fs *fs, struct fault *f)
 	return 0;
 }
 
+/* What ends a drive by a signal is its keeper, who passes on what it was told, or is dead. Anybody else who sends one to a worker (a program that looks for memory asks the largest
+ * process to end before it kills it; a terminal tells all it has started) means to be rid of a process, and the drive outlives those. */
+static struct { pid_t keeper; void (*end)(int signal); } ending;
+
+static void on_end(int signal, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (info->si_pid == ending.keeper || getppid() != ending.keeper)
+		ending.end(signal);
+}
+
+/* libfuse's handler stays the one that ends its loop; what was ignored when the program was started (nohup) libfuse lets be, and so do we. */
+static int hear_keeper_only(void)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+	struct sigaction sa;
+
+	ending.keeper = getppid();
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		if (sigaction(signals[i], NULL, &sa) < 0)
+			return -errno;
+		if (sa.sa_handler == SIG_IGN || sa.sa_handler == SIG_DFL)
+			continue;
+		ending.end = sa.sa_handler;
+		sa.sa_sigaction = on_end;
+		sa.sa_flags |= SA_SIGINFO;
+		if (sigaction(signals[i], &sa, NULL) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 static int run_loop(struct fs *fs)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
@@ -330,7 +362,7 @@ static int run_loop(struct fs *fs)
 	fuse_loop_cfg_set_max_threads(config, LOOP_THREADS);
 	fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS); /* none ends for being idle: they come and go at a price */
 	end_signals(&set);
-	if (fuse_set_signal_handlers(fs->session) != 0) {
+	if (fuse_set_signal_handlers(fs->session) != 0 || hear_keeper_only() < 0) {
 		fuse_loop_cfg_destroy(config);
 		return -EIO;
 	}

@@ -155,8 +155,11 @@ static void reap(struct keeper *k)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == k->worker) {
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+		if (WIFSTOPPED(status)) {
+			if (pid == k->helper) /* nobody watches it, and an unmount would wait for its notices */
+				kill(pid, SIGCONT);
+		} else if (pid == k->worker) {
 			k->worker_ended = true;
 			k->status = status;
 		} else if (pid == k->helper) {

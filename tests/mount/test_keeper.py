@@ -410,6 +410,36 @@ def test_a_signal_to_the_keeper_ends_all(drive, sig):
     assert not os.path.ismount(drive.at) and not drive.processes()
 
 
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_worker_alone_does_not_end_the_drive(drive, sig):
+    """A program that looks for memory tells the largest process to end before it kills it."""
+    v = drive.mint()
+    worker = wait_until(drive.worker)
+    with open(v / "model.pth", "wb") as f:
+        os.kill(worker, sig)
+        wait_until(lambda: not pending(worker, sig), what="the signal is taken")
+        f.write(b"weights")
+    commit(v)
+    assert os.path.ismount(drive.at) and drive.versions_json() == {"product_P001_all_mlstm": 1}
+    os.kill(drive.pid, sig)
+    drive.wait_end()
+    assert not os.path.ismount(drive.at) and not drive.processes()
+
+
+def pending(pid, sig):
+    status = open(f"/proc/{pid}/status").read()
+    return int(status.split("ShdPnd:")[1].split()[0], 16) >> (sig - 1) & 1
+
+
+def test_a_helper_that_was_stopped_holds_up_no_unmount(drive):
+    drive.committed()
+    (helper,) = [p for p in drive.processes() if open(f"/proc/{p}/comm").read() == "mintfs-notices\n"]
+    os.kill(helper, signal.SIGSTOP)
+    drive.committed()
+    drive.unmount()
+    assert not drive.processes()
+
+
 @pytest.mark.parametrize("how", ["a signal", "a signal after a death", "five deaths"])
 def test_a_drive_that_was_taken_away_lazily_leaves_the_next_one_in_its_place(house, drive, how):
     v = drive.mint()
