@@ -177,17 +177,26 @@ static int flush_write(struct catalog_conn *conn, void *arg)
 	return rc;
 }
 
-void readers_flush(struct readers *rs)
+/* The oldest of those who wait, at most so many. */
+static struct event *take_events(struct readers *rs, size_t most)
 {
-	if (!rs)
-		return;
+	SCOPED_LOCK(&rs->mutex);
+	struct event *first = NULL, **end = &first;
+	for (; rs->head && most > 0; most--, rs->n--) {
+		*end = rs->head;
+		end = &rs->head->next;
+		rs->head = *end;
+	}
+	*end = NULL;
+	if (!rs->head)
+		rs->tail = &rs->head;
+	return first;
+}
+
+static void flush(struct readers *rs, size_t most)
+{
 	SCOPED_LOCK(&rs->flushing);
-	pthread_mutex_lock(&rs->mutex);
-	struct flush_job j = {rs->r, rs->head};
-	rs->head = NULL;
-	rs->tail = &rs->head;
-	rs->n = 0;
-	pthread_mutex_unlock(&rs->mutex);
+	struct flush_job j = {rs->r, take_events(rs, most)};
 	for (struct event *e = j.events; e; e = e->next)
 		if (!e->write)
 			e->command = uses_command(rs->uses, e->self, e->program, &e->whole);
@@ -198,6 +207,12 @@ void readers_flush(struct readers *rs)
 		next = e->next;
 		event_free(e);
 	}
+}
+
+void readers_flush(struct readers *rs)
+{
+	if (rs)
+		flush(rs, SIZE_MAX);
 }
 
 /* ---- all that is remembered, in memory for a moment ---- */
@@ -428,18 +443,20 @@ static void sweep(struct readers *rs)
 
 /* ---- the thread ---- */
 
-/* The command lines of those who wait to be written; each process once, most often. */
-static void look_at_commands(struct readers *rs)
+/* The command lines of those who wait to be written; each process once, most often. Who comes meanwhile is not among them: answers how many there were, SIZE_MAX where they were too many to look at. */
+static size_t look_at_commands(struct readers *rs)
 {
 	struct caller_process found[LOOKS_MAX];
 	size_t n = 0;
 	pthread_mutex_lock(&rs->mutex);
+	size_t waiting = rs->n;
 	for (const struct event *e = rs->head; e && n < LOOKS_MAX; e = e->next)
 		if (!e->write && !(n && caller_same(found[n - 1], e->self)))
 			found[n++] = e->self;
 	pthread_mutex_unlock(&rs->mutex);
 	for (size_t i = 0; i < n; i++)
 		uses_look(rs->uses, found[i]);
+	return n < LOOKS_MAX ? waiting : SIZE_MAX;
 }
 
 static bool wait_for_first(struct readers *rs)
@@ -470,8 +487,9 @@ static void *run_thread(void *arg)
 		if (!wait_for_more(rs))
 			break;
 		sys_crash_point("readers.waited");
-		look_at_commands(rs); /* a shell may be another program by now */
-		readers_flush(rs);
+		size_t looked_at = look_at_commands(rs); /* a shell may be another program by now */
+		sys_crash_point("readers.looked");
+		flush(rs, looked_at);
 		if (time_monotonic_ns() - rs->swept_ns > SWEEP_EVERY_NS) {
 			sweep(rs);
 			rs->swept_ns = time_monotonic_ns();

@@ -141,6 +141,20 @@ def test_a_shell_that_becomes_another_program_is_known_as_that(late_record, mode
 
 
 @pytest.fixture
+def slow_record(monkeypatch):
+    """Command lines have been read, and are recorded a second later."""
+    monkeypatch.setenv("MINTFS_DELAY", "readers.looked:1000")
+
+
+def test_who_comes_while_others_are_recorded_is_known_by_the_whole_command(slow_record, model, store, serve):
+    names = [f"reader-{i}" for i in range(12)]
+    for name in names:
+        serve(name)
+    assert wait_for(lambda: len(uses(store)) >= len(names)), uses(store)
+    assert sorted(u["command"][-1] for u in uses(store)) == sorted(names) and all(u["command_complete"] for u in uses(store))
+
+
+@pytest.fixture
 def late_tidying(monkeypatch):
     """The files of a draft are there for some time after its commit, as they are for a moment."""
     monkeypatch.setenv("MINTFS_DELAY", "commit.tidying:3000")
