@@ -195,7 +195,7 @@ int local_make_private(struct blob_store *base, const struct blob_id *id, uint64
 	int r;
 
 	local_name(id, name);
-	auto_close int fd = sys_openat(s->dir, name, O_RDONLY | O_NOFOLLOW, 0);
+	auto_close int fd = sys_openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
 		return fd;
 	r = local_place_copy(s, fd, name, size);

@@ -34,10 +34,14 @@ static void database_path(int dirfd, const char *name, char out[64])
 
 static int open_lock(int dirfd, const char *where, int *ret_fd, struct fault *f)
 {
-	int fd = sys_openat(dirfd, CATALOG_LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return fault_set(f, -fd, "%s/" CATALOG_LOCK_NAME " cannot be opened for writing: %s", where, strerror(-fd));
-	*ret_fd = fd;
+	struct stat st;
+	auto_close int fd = sys_openat(dirfd, CATALOG_LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+	int error = fd < 0 ? fd : sys_fstat(fd, &st);
+	if (error)
+		return fault_set(f, -error, "%s/" CATALOG_LOCK_NAME " cannot be opened for writing: %s", where, strerror(-error));
+	if (!S_ISREG(st.st_mode))
+		return fault_set(f, EUCLEAN, "%s/" CATALOG_LOCK_NAME " is %s, not a regular file", where, sys_kind_of(st.st_mode));
+	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
@@ -92,7 +96,7 @@ static int fill_new(int dirfd)
 
 static int publish_new(int dirfd)
 {
-	auto_close int fd = sys_openat(dirfd, NEW_NAME, O_RDONLY | O_NOFOLLOW, 0);
+	auto_close int fd = sys_openat(dirfd, NEW_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	int error = fd < 0 ? fd : sys_fsync(fd);
 	if (error)
 		return error;

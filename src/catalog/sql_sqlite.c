@@ -9,6 +9,7 @@
  *  - A statement given back is reset: no read transaction stays open by accident. */
 #include "sql.h"
 #include "sql_faults.h"
+#include "sql_files.h"
 
 #include <errno.h>
 #include <mintfs/cleanup.h>
@@ -152,7 +153,8 @@ int sql_open(const char *path, enum sql_access access, struct log *log, struct s
 	if (!db)
 		return -ENOMEM;
 	db->log = log;
-	sql_faults_install();
+	sql_files_install();
+	sql_faults_install(); /* over those */
 	int code = sqlite3_open_v2(path, &db->handle, open_flags(access), NULL);
 	int error = code ? code_errno(db->handle, code) : configure(db, access);
 	if (error) {

@@ -431,7 +431,7 @@ static int one_round(struct copy *c)
 
 static int sync_catalog(struct copy *c)
 {
-	auto_close int fd = sys_openat(intake_dirfd(c->in), CATALOG, O_RDONLY | O_NOFOLLOW, 0);
+	auto_close int fd = sys_openat(intake_dirfd(c->in), CATALOG, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	int rc = fd < 0 ? fd : sys_fsync(fd);
 	return rc < 0 ? rc : hash_file(intake_dirfd(c->in), CATALOG, c->mark.catalog);
 }

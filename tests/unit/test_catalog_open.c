@@ -336,6 +336,80 @@ static void test_a_store_with_a_path_too_long_for_the_database_is_refused_in_wor
 	close(dirfd);
 }
 
+/* ---- what somebody puts in the place of a file that was looked at ---- */
+
+static int second_reader(struct env *e)
+{
+	struct catalog_conn *first = NULL, *second = NULL;
+	struct catalog_dir d;
+	assert_int_equal(catalog_read_begin(e->c, &first), 0);
+	alarm(10); /* SQLite waited for ever */
+	int r = catalog_read_begin(e->c, &second); /* a connection of its own, opened only now */
+	if (!r)
+		r = catalog_dir_find(second, CATALOG_DIR_ROOT, "product", &d);
+	alarm(0);
+	catalog_read_end(second);
+	catalog_read_end(first);
+	return r;
+}
+
+static void test_a_pipe_that_is_put_in_the_place_of_a_file_of_an_open_catalog_is_not_waited_for(void **state)
+{
+	struct env *e = *state;
+	static const char *const names[] = {"catalog.db", "catalog.db-journal", "catalog.db-wal"};
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(names); i++) {
+		const char *name = names[i / 2];
+		bool read_only = i % 2;
+		assert_int_equal(catalog_open(e->dirfd, read_only, NULL, &e->c, NULL), 0);
+		struct catalog_conn *conn = NULL;
+		assert_int_equal(catalog_read_begin(e->c, &conn), 0);
+		catalog_read_end(conn);
+		bool moved = renameat(e->dirfd, name, e->dirfd, "away") == 0;
+		assert_int_equal(mkfifoat(e->dirfd, name, 0600), 0);
+		int r = second_reader(e);
+		if (i < 2)
+			assert_true(r < 0);
+		assert_int_equal(unlinkat(e->dirfd, name, 0), 0);
+		if (moved)
+			assert_int_equal(renameat(e->dirfd, "away", e->dirfd, name), 0);
+		assert_int_equal(second_reader(e), 0);
+		env_close(e);
+	}
+}
+
+static void test_a_link_that_is_put_in_the_place_of_an_open_catalog_is_not_followed(void **state)
+{
+	struct env *e = *state;
+	char target[300];
+	assert_int_equal(mkdirat(e->dirfd, "other", 0700), 0);
+	auto_close int other = openat(e->dirfd, "other", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(catalog_create(other, NULL), 0);
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	snprintf(target, sizeof target, "%s/other/catalog.db", e->dir);
+	for (int read_only = 0; read_only < 2; read_only++) {
+		assert_int_equal(catalog_open(e->dirfd, read_only, NULL, &e->c, NULL), 0);
+		assert_int_equal(renameat(e->dirfd, "catalog.db", e->dirfd, "away"), 0);
+		assert_int_equal(symlinkat(target, e->dirfd, "catalog.db"), 0);
+		assert_true(second_reader(e) < 0);
+		if (!read_only)
+			assert_true(catalog_write(e->c, false, nothing, NULL) < 0);
+		assert_int_equal(unlinkat(e->dirfd, "catalog.db", 0), 0);
+		assert_int_equal(renameat(e->dirfd, "away", e->dirfd, "catalog.db"), 0);
+		assert_int_equal(second_reader(e), 0);
+		env_close(e);
+	}
+}
+
+static void test_a_lock_that_is_no_file_is_refused_in_words(void **state)
+{
+	struct env *e = *state;
+	assert_int_equal(catalog_create(e->dirfd, NULL), 0);
+	assert_int_equal(unlinkat(e->dirfd, "lock", 0), 0);
+	assert_int_equal(mkfifoat(e->dirfd, "lock", 0600), 0);
+	refused(e, false, EUCLEAN, "lock is a FIFO, not a regular file");
+}
+
 /* ---- reading only ---- */
 
 static void test_a_read_only_catalog_reads_and_refuses_to_write(void **state)
@@ -444,6 +518,9 @@ int main(void)
 		T(test_tables_views_and_plain_indexes_of_other_programs_are_welcome),
 		T(test_a_restored_copy_without_a_log_gets_one_again),
 		T(test_a_store_with_a_path_too_long_for_the_database_is_refused_in_words),
+		T(test_a_pipe_that_is_put_in_the_place_of_a_file_of_an_open_catalog_is_not_waited_for),
+		T(test_a_link_that_is_put_in_the_place_of_an_open_catalog_is_not_followed),
+		T(test_a_lock_that_is_no_file_is_refused_in_words),
 		T(test_a_read_only_catalog_reads_and_refuses_to_write),
 		T(test_a_store_without_write_permission_can_be_read_also_while_a_daemon_writes),
 	};
