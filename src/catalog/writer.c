@@ -97,7 +97,7 @@ static struct writer_job *take_group(struct writer *w)
 static int verify_schema(struct catalog *c, struct fault *f)
 {
 	struct writer *w = &c->writer;
-	int64_t cookie;
+	int64_t cookie = 0;
 	int format;
 	int error = schema_format(w->conn->db, &format);
 	if (!error && format != c->plan->format)
