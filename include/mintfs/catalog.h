@@ -417,6 +417,7 @@ int catalog_reference_list(struct catalog_conn *conn, int64_t after, int64_t end
 /* ---- audit.c: facts for fsck, side by side, and the parts that can be made anew from others ---- */
 typedef int catalog_text_fn(const char *text, void *arg);
 int catalog_audit_pages(struct catalog_conn *conn, catalog_text_fn *fn, void *arg); /* what the database finds damaged in itself; at most 100 lines */
+int catalog_audit_blobs(struct catalog_conn *conn); /* 0: each row of `blobs` is found by its digest, and no other; -EUCLEAN. 100,000 rows: some 0.2 s */
 int catalog_audit_links(struct catalog_conn *conn, catalog_text_fn *fn, void *arg); /* rows that refer to none */
 struct catalog_model_facts { struct catalog_model m; uint32_t max_number, max_committed; };
 typedef int catalog_model_facts_fn(const struct catalog_model_facts *x, void *arg);

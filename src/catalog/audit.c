@@ -24,6 +24,19 @@ int catalog_audit_pages(struct catalog_conn *conn, catalog_text_fn *fn, void *ar
 	return r;
 }
 
+int catalog_audit_blobs(struct catalog_conn *conn)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "PRAGMA integrity_check(blobs)", &st);
+	if (r)
+		return r;
+	r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -EUCLEAN;
+	const char *text = sql_text(st, 0);
+	return text && strcmp(text, "ok") == 0 ? 0 : -EUCLEAN;
+}
+
 int catalog_audit_links(struct catalog_conn *conn, catalog_text_fn *fn, void *arg)
 {
 	auto_stmt struct sql_stmt *st = NULL;

@@ -292,6 +292,28 @@ def test_a_damaged_database_is_told_and_nothing_crashes(old):
     assert done.code == 1 and ("catalog-page" in done.out or "damaged" in done.err)
 
 
+def test_gc_frees_nothing_by_a_damaged_index_of_contents(drive):
+    """One byte of it, and a content that a version holds is found by its digest no more."""
+    drive.version({"model.bin": "weights", "other.txt": "fine"})
+    drive.umount()
+    digest = bytes.fromhex(digest_of(drive.store))
+    sql(drive.store, "PRAGMA wal_checkpoint(TRUNCATE)")
+    ((size,),) = sql(drive.store, "PRAGMA page_size")
+    ((page,),) = sql(drive.store, "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_blobs_1'")
+    with open(drive.store / "catalog.db", "r+b") as f:
+        f.seek((page - 1) * size)
+        at = f.read(size).index(digest)
+        f.seek((page - 1) * size + at)
+        f.write(bytes([digest[0] ^ 1]))
+    found = call("fsck", drive.store)
+    assert found.code == 1 and "catalog-page" in found.out, found.out
+    for args in (["--dry-run"], []):
+        swept = call("gc", drive.store, "--grace", "0", *args)
+        assert swept.code == 1 and "fsck" in swept.err and "freed" not in swept.out, swept.out + swept.err
+    drive.mount()
+    assert drive.path(MODEL, "v1/model.bin").read_text() == "weights"
+
+
 def test_who_cannot_read_all_entries_advises_nobody_to_sweep_what_they_hold(old):
     """The entries of the versions cannot be read: which contents are needed is not known."""
     (size,), (page,) = sql(old, "PRAGMA page_size") + sql(old, "SELECT rootpage FROM sqlite_master WHERE name = 'files'")
