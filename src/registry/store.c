@@ -50,9 +50,9 @@ static int refuse_config(const struct registry *r, int error, struct fault *f)
 {
 	struct stat st;
 	if (error == -EFBIG)
-		return refuse(f, VERDICT_NOT_A_STORE, "%s/config.json is larger than %u bytes", r->path, CONFIG_MAX);
+		return refuse(f, VERDICT_DAMAGED, "%s/config.json is larger than %u bytes", r->path, CONFIG_MAX);
 	if (sys_fstatat(r->dirfd, "config.json", &st, 0) == 0 && !S_ISREG(st.st_mode))
-		return refuse(f, VERDICT_NOT_A_STORE, "%s/config.json is %s: it must be a file", r->path, sys_kind_of(st.st_mode));
+		return refuse(f, VERDICT_DAMAGED, "%s/config.json is %s: it must be a file", r->path, sys_kind_of(st.st_mode));
 	return refuse_system(f, error, "cannot read %s/config.json", r->path);
 }
 
