@@ -441,6 +441,7 @@ int catalog_audit_idle_metrics(struct catalog_conn *conn, catalog_pair_fn *fn, v
 typedef int catalog_metric_fn(const struct catalog_metric *m, void *arg);
 int catalog_metric_list(struct catalog_conn *conn, int64_t model_id, uint32_t number, catalog_metric_fn *fn, void *arg); /* by name (bytes) */
 /* Made anew: last_number (never lower) and newest_committed; key, identifier, type and mode; the sums of a version; its metrics (n 0: none). */
+int catalog_rebuild_indexes(struct catalog_conn *conn); /* all of them, from their tables; -EUCLEAN: more than these is damaged, or an index knows of rows that its table lost */
 int catalog_rebuild_numbers(struct catalog_conn *conn, int64_t model_id);
 int catalog_rebuild_names(struct catalog_conn *conn, const struct catalog_model *m);
 int catalog_rebuild_sums(struct catalog_conn *conn, int64_t version_id, uint64_t size, uint32_t n_files, uint32_t n_dirs);

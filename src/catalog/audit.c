@@ -2,6 +2,7 @@
  * derived from others, made anew within the caller's transaction, from what stands there then. */
 #include "internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -210,6 +211,43 @@ int catalog_metric_list(struct catalog_conn *conn, int64_t model_id, uint32_t nu
 }
 
 /* ---- made anew ---- */
+
+/* An index that names more rows than its table has is the last to tell of rows that the table lost. One that cannot be read tells nothing. */
+static int index_knows_more(struct catalog_conn *conn, const char *question)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare_once(conn->db, question, &st);
+	if (r == 0)
+		r = sql_step(st);
+	if (r > 0)
+		return sql_int(st, 0) ? -EUCLEAN : 0;
+	return r == -EUCLEAN || r == 0 ? 0 : r;
+}
+
+static int find_knowing_index(struct catalog_conn *conn)
+{
+	auto_stmt struct sql_stmt *st = NULL;
+	int r = sql_prepare(conn->db, "SELECT printf('SELECT (SELECT count(*) FROM \"%w\" INDEXED BY \"%w\") > (SELECT count(*) FROM \"%w\" NOT INDEXED)', tbl_name, name, tbl_name)"
+		" FROM sqlite_master WHERE type = 'index' AND coalesce(sql, '') NOT LIKE '% WHERE %'", &st);
+	while (r == 0 && (r = sql_step(st)) > 0)
+		r = sql_text(st, 0) ? index_knows_more(conn, sql_text(st, 0)) : 0;
+	return r;
+}
+
+static int one_is_enough(const char *text, void *arg)
+{
+	(void)text;
+	(void)arg;
+	return -EUCLEAN;
+}
+
+int catalog_rebuild_indexes(struct catalog_conn *conn)
+{
+	int r = find_knowing_index(conn);
+	if (r == 0)
+		r = sql_run(conn->db, "REINDEX");
+	return r ? r : catalog_audit_pages(conn, one_is_enough, NULL);
+}
 
 int catalog_rebuild_numbers(struct catalog_conn *conn, int64_t model_id)
 {

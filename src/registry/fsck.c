@@ -16,7 +16,7 @@
 #include <string.h>
 
 static const struct { const char *word; bool problem; fsck_repair_fn *repair; } kinds[FINDINGS] = {
-	[FOUND_CATALOG_PAGE] = {"catalog-page", true, NULL},
+	[FOUND_CATALOG_PAGE] = {"catalog-page", true, repair_pages},
 	[FOUND_CATALOG_LINK] = {"catalog-link", true, NULL},
 	[FOUND_MODEL_NAMES] = {"model-names", true, repair_names},
 	[FOUND_MODEL_NUMBERS] = {"model-numbers", true, repair_numbers},

@@ -34,6 +34,7 @@ struct fsck {
 	struct problem *problems;
 	size_t n, cap;
 	struct references live; /* contents that committed versions hold */
+	enum { INDEXES_AS_FOUND, INDEXES_MADE_ANEW, INDEXES_NO_HELP } indexes;
 	bool live_unknown;      /* some of them: the entries could not all be read */
 	struct references later; /* the same, some time later: collected when first asked for */
 	struct references bad;  /* of these, the ones that are lost or damaged */
@@ -51,7 +52,7 @@ typedef int fsck_repair_fn(struct fsck *k, const struct problem *p, char *words,
 
 /* fsck_catalog.c */
 int fsck_catalog(struct fsck *k);
-fsck_repair_fn repair_names, repair_numbers, repair_alias, repair_idle_metrics;
+fsck_repair_fn repair_pages, repair_names, repair_numbers, repair_alias, repair_idle_metrics;
 
 /* fsck_versions.c */
 int fsck_versions(struct fsck *k);

@@ -148,6 +148,28 @@ int fsck_catalog(struct fsck *k)
 
 /* ---- repairs ---- */
 
+static int indexes_write(struct catalog_conn *conn, void *arg)
+{
+	(void)arg;
+	return catalog_rebuild_indexes(conn);
+}
+
+/* Indexes say what their tables say. Made anew once for all findings, and kept if SQLite finds nothing more then. */
+int repair_pages(struct fsck *k, const struct problem *p, char *words, size_t size)
+{
+	int rc = 0;
+	(void)p;
+	if (k->indexes == INDEXES_AS_FOUND) {
+		rc = catalog_write(k->r->catalog, true, indexes_write, NULL);
+		k->indexes = rc == 0 ? INDEXES_MADE_ANEW : INDEXES_NO_HELP;
+	}
+	if (rc < 0 && rc != -EUCLEAN)
+		return rc;
+	snprintf(words, size, k->indexes == INDEXES_MADE_ANEW ? "the indexes are made anew from their tables, which are whole"
+		: "more than an index is damaged: 'mintfs restore' makes a store from a backup");
+	return k->indexes == INDEXES_MADE_ANEW;
+}
+
 static int names_write(struct catalog_conn *conn, void *arg)
 {
 	struct catalog_model m, should;
