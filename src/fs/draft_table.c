@@ -113,6 +113,16 @@ static void leave(struct draft_nodes *n, struct draft_node *node)
 	}
 }
 
+/* Of a node that nobody has open or uses. One without a name is reached by its pin only, and loses it where descriptors are few. */
+static bool can_unpin(const struct draft_nodes *n, const struct draft_node *node)
+{
+	if (node->fd < 0 || node->twin || table_is_root(node))
+		return false;
+	if (!node->parent)
+		return node->fd >= n->last_pin;
+	return !S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds;
+}
+
 /* After counts of node went down: lets its pin go if nobody needs it, or the node itself, and then perhaps those that
  * it named. */
 static void settle(struct draft_nodes *n, struct draft_node *node, struct trash *t)
@@ -121,7 +131,7 @@ static void settle(struct draft_nodes *n, struct draft_node *node, struct trash 
 		struct draft_node *parent = node->parent, *root = table_is_root(node) ? NULL : node->root;
 
 		if (node->nlookup > 0 || node->links > 0) {
-			if (parent && node->fd >= 0 && t->fd < 0 && !node->twin && (!S_ISDIR(node->type) || n->dir_fds > n->max_dir_fds))
+			if (t->fd < 0 && can_unpin(n, node))
 				t->fd = drop_fd(n, node);
 			return;
 		}

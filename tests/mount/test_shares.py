@@ -164,7 +164,8 @@ def test_processes_of_one_user_that_write_leave_descriptors_for_others(house, st
     wait_until(lambda: watched() < 10, what="that the end of all is known")
 
 
-def test_removed_files_that_one_user_holds_without_having_them_open_leave_descriptors_for_others(house, store):
+@pytest.mark.parametrize("closed", ["before", "after"])
+def test_removed_files_that_one_user_holds_without_having_them_open_leave_descriptors_for_others(house, store, closed):
     drive = house.mount(store, descriptors=512)
     draft = minted(model_of(drive, CARL), CARL)
     other = minted(model_of(drive, BEN), BEN)
@@ -173,11 +174,15 @@ def test_removed_files_that_one_user_holds_without_having_them_open_leave_descri
 held = []
 for n in range(600):
     os.mkdir(draft + "/d")
-    os.close(os.open(draft + "/f", os.O_CREAT | os.O_WRONLY))
+    f = os.open(draft + "/f", os.O_CREAT | os.O_WRONLY)
+    if closed == "before":
+        os.close(f)
     held += [os.open(draft + "/d", os.O_PATH), os.open(draft + "/f", os.O_PATH)]
     os.rmdir(draft + "/d")
     os.unlink(draft + "/f")
-""", draft=draft)
+    if closed == "after":
+        os.close(f)
+""", draft=draft, closed=closed)
     files = [open(other / f"{n}.bin", "wb") for n in range(10)]
     for f in files:
         f.close()
