@@ -43,6 +43,8 @@ static int open_log(const struct mount_options *m, struct log **ret, struct faul
 		log_give_to_owner(*ret);
 	if (rc < 0 && m->read_only && !m->log_path[0]) /* a store that cannot be written is mounted without a log */
 		rc = 0;
+	if (rc == -EROFS && to == path) /* the log is only the first that cannot be written */
+		rc = fault_set(f, EROFS, "the store %s lies on a file system that is mounted read-only: '-o ro' mounts it to be read", m->store);
 	return rc;
 }
 

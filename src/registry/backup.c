@@ -342,7 +342,7 @@ static int copy_content(struct copy *c, const struct blob_id *id, uint64_t size)
 	auto_close int from = blob_open(c->r->blobs, id);
 	int rc = from < 0 ? from : sys_fstat(from, &st);
 	if (rc == -ENOENT || (rc >= 0 && (uint64_t)st.st_size != size))
-		return note_missing(c, id, rc < 0 ? "is missing from the store" : "has another size in the store");
+		return note_missing(c, id, rc < 0 ? "is missing" : "has another size");
 	if (rc >= 0)
 		rc = intake_begin(c->in, &to, c->f);
 	if (rc < 0)
@@ -354,7 +354,7 @@ static int copy_content(struct copy *c, const struct blob_id *id, uint64_t size)
 		intake_cancel(c->in, to);
 		if (rc == -ENOMEM || ours)
 			return rc;
-		return note_missing(c, id, rc < 0 ? "cannot be read from the store" : "is damaged in the store: its bytes are not those of its SHA-256");
+		return note_missing(c, id, rc < 0 ? "cannot be read" : "is damaged: its bytes are not those of its SHA-256");
 	}
 	rc = intake_add(c->in, to, id, size, c->f);
 	if (rc < 0)

@@ -32,6 +32,24 @@ def test_mount_says_why_it_cannot(store, place):
     assert call("mount", store).code == 2 and call("mount", store, place / "mnt", "-o", "wrong").code == 2
 
 
+@as_root
+@pytest.mark.skipif(not can_mount(), reason="needs /dev/fuse")
+def test_a_store_on_a_file_system_that_is_read_only_is_told_how_it_is_mounted(place):
+    disk, at = place / "disk", place / "mnt"
+    disk.mkdir()
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    try:
+        assert call("init", disk / "store").code == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        one_sentence(call("mount", disk / "store", at), 1, "-o ro")
+        assert call("mount", disk / "store", at, "-o", "ro").code == 0
+        assert (at / "versions.json").read_text() == "{}\n"
+        assert call("umount", at).code == 0
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_busy_mount_point_is_refused_and_the_drive_stays(drive):
     one_sentence(call("mount", drive.store, drive.dir), 1, "busy")
     assert json.loads(drive.path("versions.json").read_text()) == {}
