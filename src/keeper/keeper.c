@@ -180,7 +180,7 @@ static void look_at_stuck(struct keeper *k, int64_t now)
 		say(k, true, "the worker cannot be killed: it is stuck in the kernel; the drive is cut off");
 		k->o->give_up(k->o->arg);
 		k->stopping = true;
-	} else if (!k->told_of_disk) {
+	} else if (s != KEEPER_STUCK_NOT && !k->told_of_disk) {
 		if (s == KEEPER_STUCK_DISK)
 			say(k, true, "the worker cannot be killed: the disk of the store does not answer (it waits in %s); the drive goes on when it does", place);
 		else
@@ -277,7 +277,8 @@ static void watch(struct keeper *k)
 		else
 			reap(k);
 		tell_ready(k);
-		look_for_hang(k);
+		if (!k->worker_ended) /* its number may be another's now */
+			look_for_hang(k);
 	}
 	atomic_store(&k->s->worker, 0);
 }

@@ -25,6 +25,7 @@ static inline struct keeper_shared *shared_of(struct keep *k) { return keep_area
 
 /* stuck.c: why a worker that was killed does not end. place: where it waits for the disk; else "". */
 enum keeper_stuck {
+	KEEPER_STUCK_NOT,     /* it has ended, just now perhaps */
 	KEEPER_STUCK_FOR_US,  /* it waits for our connection, which has to be cut */
 	KEEPER_STUCK_DISK,    /* for the disk */
 	KEEPER_STUCK_AT_WORK, /* for nothing: the kernel does something for it that takes long */

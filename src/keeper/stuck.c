@@ -8,6 +8,7 @@
 struct stuck {
 	pid_t worker;
 	char *place;  /* of the kernel, where a thread waits for something else than our connection; "": none does */
+	bool lives;   /* one has not ended */
 	bool for_us;  /* one waits for our connection */
 	bool at_work; /* one has the processor, or would */
 };
@@ -17,6 +18,7 @@ static bool see_stuck(const struct task *t, void *arg)
 	struct stuck *s = arg;
 	char place[KEEPER_PLACE_MAX];
 
+	s->lives |= t->state != 'Z' && t->state != 'X';
 	if (t->state == TASK_RUNS)
 		s->at_work = true;
 	if (t->state != TASK_DISK)
@@ -36,6 +38,8 @@ enum keeper_stuck keeper_stuck_in(pid_t worker, char place[KEEPER_PLACE_MAX])
 
 	place[0] = '\0';
 	task_each(worker, see_stuck, &s);
+	if (!s.lives)
+		return KEEPER_STUCK_NOT;
 	if (s.for_us)
 		return KEEPER_STUCK_FOR_US;
 	if (place[0])

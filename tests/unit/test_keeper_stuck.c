@@ -107,12 +107,26 @@ static void test_a_worker_of_which_nothing_is_seen_is_cut_off(void **state)
 	end_child(pid);
 }
 
+static void test_a_worker_that_has_ended_is_not_cut_off(void **state)
+{
+	pid_t pid = child(sleep_on);
+	char place[KEEPER_PLACE_MAX] = "x";
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	wait_state(pid, 'Z');
+	assert_int_equal(keeper_stuck_in(pid, place), KEEPER_STUCK_NOT);
+	assert_string_equal(place, "");
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(keeper_stuck_in(pid, place), KEEPER_STUCK_NOT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_worker_for_which_the_kernel_is_at_work_is_not_cut_off),
 		cmocka_unit_test(test_a_worker_that_waits_in_the_kernel_for_something_else_than_us_is_not_cut_off),
 		cmocka_unit_test(test_a_worker_of_which_nothing_is_seen_is_cut_off),
+		cmocka_unit_test(test_a_worker_that_has_ended_is_not_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
