@@ -41,6 +41,7 @@ int keeper_run(const struct keeper_options *o, struct fault *f);
 int keeper_pid(struct keep *keep);      /* of the keeper: the drive's process for everybody else */
 void keeper_ready(struct keep *keep);   /* this worker serves */
 bool keeper_was_ready(struct keep *keep); /* a worker before it did */
+bool keeper_has_helper(struct keep *keep); /* false: it has died, and so has the keeper, who would make another */
 int keeper_beat(struct keep *keep);     /* starts the heartbeat. -errno */
 /* "0", or "3, last 2026-01-31 12:00:00 (killed by signal 9)". */
 void keeper_restarts(struct keep *keep, char *out, size_t size);

@@ -108,13 +108,19 @@ static int upgrade(void *arg, const char *program, bool again, struct fault *f)
 	return keeper_upgrade(d->keep, program, again, f);
 }
 
+static bool has_helper(void *arg)
+{
+	struct daemon *d = arg;
+	return keeper_has_helper(d->keep);
+}
+
 static int serve(struct daemon *d, struct log *log, struct fault *f)
 {
 	const struct mount_options *m = d->m;
 	struct fs *fs = NULL;
 	struct registry *r = NULL;
 	struct fs_options fo = {.mountpoint = m->dir, .read_only = m->read_only, .allow_other = m->allow_other == 1, .debug = m->debug, .no_passthrough = m->no_passthrough,
-		.fsname = m->store, .log = log, .keep = d->keep, .ready = tell_ready, .ready_arg = d, .ask = ask, .upgrade = upgrade, .keeper_arg = d};
+		.fsname = m->store, .log = log, .keep = d->keep, .ready = tell_ready, .ready_arg = d, .ask = ask, .upgrade = upgrade, .has_helper = has_helper, .keeper_arg = d};
 	int rc = fs_new(&fo, &fs, f);
 	if (rc == 0) {
 		struct registry_options ro = {.path = m->store, .read_only = m->read_only, .serve = true, .mountpoint = m->dir, .log = log, .keep = d->keep,

@@ -53,6 +53,15 @@ ssize_t notices_send(struct keep *keep, const struct iovec *iov, int count)
 	return write(keep_fd(keep, KEEP_FD_NOTICES_IN), notice, len);
 }
 
+void notices_drop(struct keep *keep)
+{
+	int from = keep_fd(keep, KEEP_FD_NOTICES_OUT), waiting;
+	char notice[NOTICE_MAX];
+
+	while (ioctl(from, FIONREAD, &waiting) == 0 && waiting > 0 && read(from, notice, sizeof notice) > 0)
+		;
+}
+
 /* The order matters: the helper says that it is telling before it takes a notice out of the pipe. */
 bool notices_are_out(struct keep *keep)
 {

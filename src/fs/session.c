@@ -98,6 +98,7 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->ready_arg = o->ready_arg;
 	fs->ask = o->ask;
 	fs->upgrade = o->upgrade;
+	fs->has_helper = o->has_helper;
 	fs->keeper_arg = o->keeper_arg;
 	fs->channel.ready = begin_serving;
 	fs->channel.ready_arg = fs;
@@ -376,6 +377,16 @@ static int run_loop(struct fs *fs)
 	return r > 0 ? 0 : r;
 }
 
+/* A keeper that was killed has taken the helper with it: what that had not told stays untold, and the pipe shall not fill up. */
+static bool told_all(struct fs *fs)
+{
+	bool helped = !fs->has_helper || fs->has_helper(fs->keeper_arg);
+
+	if (!helped)
+		notices_drop(fs->keep);
+	return notify_stopped(fs->notify) && (!helped || notices_are_out(fs->keep));
+}
+
 /* Answers requests until the notifier is out of the kernel. */
 static void stop_notify(struct fs *fs)
 {
@@ -383,10 +394,12 @@ static void stop_notify(struct fs *fs)
 
 	notify_stop_begin(fs->notify);
 	fuse_session_reset(fs->session);
-	while (!notify_stopped(fs->notify) || !notices_are_out(fs->keep)) {
+	while (!told_all(fs)) {
 		struct pollfd p = {.fd = fuse_session_fd(fs->session), .events = POLLIN};
 		if (poll(&p, 1, STOP_POLL_MS) > 0 && (p.revents & POLLIN) && fuse_session_receive_buf(fs->session, &buf) > 0)
 			fuse_session_process_buf(fs->session, &buf);
+		else if (p.revents) /* the connection is gone */
+			usleep(STOP_POLL_MS * 1000);
 	}
 	free(buf.mem);
 	notify_stop_end(fs->notify);

@@ -56,6 +56,7 @@ bool channel_can_prune(const struct kept_session *k); /* knows FUSE_NOTIFY_PRUNE
 ssize_t notices_send(struct keep *keep, const struct iovec *iov, int count); /* as writev; waits while there is much to tell */
 void mountpoint_note(struct keep *keep, const char *dir);    /* what was just mounted there is ours */
 bool mountpoint_is_ours(struct keep *keep, const char *dir); /* no other has taken its place */
+void notices_drop(struct keep *keep); /* for who knows that nobody takes them any more */
 bool notices_are_out(struct keep *keep); /* nothing waits, nothing is being told */
 
 /* ---- again.c: after the death of a worker ---- */
@@ -182,6 +183,7 @@ struct fs {
 	void *ready_arg;
 	int (*ask)(void *arg, const char *name, char *out, size_t size);
 	int (*upgrade)(void *arg, const char *program, bool again, struct fault *f);
+	bool (*has_helper)(void *arg);
 	void *keeper_arg;
 	struct log *log;
 	uid_t uid;

@@ -2,6 +2,7 @@
 #include "shared.h"
 
 #include <errno.h>
+#include <mintfs/cleanup.h>
 #include <mintfs/util.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,6 +16,22 @@
 
 int keeper_pid(struct keep *keep) { return atomic_load(&shared_of(keep)->keeper); }
 bool keeper_was_ready(struct keep *keep) { return atomic_load(&shared_of(keep)->ready) != 0; }
+
+static bool is_dead(pid_t pid)
+{
+	char path[32], state = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	auto_file FILE *f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT;
+	return fscanf(f, "%*d (%*[^)]) %c", &state) == 1 && (state == 'Z' || state == 'X'); /* nobody may wait for it */
+}
+
+bool keeper_has_helper(struct keep *keep)
+{
+	return getppid() == keeper_pid(keep) || !is_dead(atomic_load(&shared_of(keep)->helper));
+}
 
 static void wake(struct keep *keep)
 {

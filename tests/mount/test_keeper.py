@@ -440,6 +440,22 @@ def test_a_helper_that_was_stopped_holds_up_no_unmount(drive):
     assert not drive.processes()
 
 
+def test_a_keeper_that_dies_with_notices_untold_keeps_no_worker_from_ending(drive):
+    draft = drive.mint()
+    (helper,) = [p for p in drive.processes() if open(f"/proc/{p}/comm").read() == "mintfs-notices\n"]
+    os.kill(drive.pid, signal.SIGSTOP)
+    os.kill(helper, signal.SIGSTOP)
+    drive.committed()
+    os.kill(drive.pid, signal.SIGKILL)
+    os.waitpid(drive.pid, 0)
+    drive.pid = None
+    wait_until(lambda: not drive.processes() and not os.path.ismount(drive.at), what="the end of the worker")
+    drive.mount()
+    write(draft / "model.pth", b"m")
+    commit(draft)
+    assert drive.versions_json() == {"product_P001_all_mlstm": 2}
+
+
 @pytest.mark.parametrize("how", ["a signal", "a signal after a death", "five deaths"])
 def test_a_drive_that_was_taken_away_lazily_leaves_the_next_one_in_its_place(house, drive, how):
     v = drive.mint()
