@@ -38,10 +38,11 @@ def one_sentence(result, code, *words):
 
 
 def wait_for(condition, seconds=30):
+    """What the condition answers at last; it is asked no more once that is true."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not (answer := condition()) and time.monotonic() < end:
         time.sleep(0.01)
-    return condition()
+    return answer
 
 
 def at_work(pid):
