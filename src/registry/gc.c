@@ -175,9 +175,9 @@ int registry_gc(struct registry *r, const struct registry_gc *how, struct regist
 	if (r->read_only && !how->dry_run)
 		return refuse(f, VERDICT_READ_ONLY, "the store is open for reading only: nothing can be freed");
 	s.young_ns = s.now_ns - how->grace_ns;
-	if (!how->dry_run) /* first what imports that died have brought: it holds the space of contents that are swept */
-		intake_sweep(r->dirfd, r->blobs, r->catalog, r->log);
 	int rc = check_rows(r);
+	if (rc == 0 && !how->dry_run) /* first what imports that died have brought: it holds the space of contents that are swept */
+		intake_sweep(r->dirfd, r->blobs, r->catalog, r->log);
 	if (rc == 0)
 		rc = references_collect(r, s.young_ns, true, &s.refs);
 	for (unsigned shard = 0; rc == 0 && shard < 256; shard++)
