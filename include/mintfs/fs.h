@@ -25,8 +25,9 @@ struct fs_options {
 	int (*ask)(void *arg, const char *name, char *out, size_t size);
 	/* Another program is to take over (user.mintfs.upgrade of the root, set by who mounted). again: asked for before this process. May be NULL. */
 	int (*upgrade)(void *arg, const char *program, bool again, struct fault *f);
+	pid_t keeper;             /* whose signals end the drive; another's only when it is dead */
 	bool (*has_helper)(void *arg); /* false: nobody will ever run fs_help again. May be NULL. */
-	void *keeper_arg;         /* of these three */
+	void *keeper_arg;         /* of ask, upgrade and has_helper */
 };
 
 /* Prepares a drive; nothing is mounted yet. Strings of o are copied. Order of life: fs_new, registry_open (with the fs as its event_arg), fs_serve,

@@ -120,7 +120,7 @@ static int serve(struct daemon *d, struct log *log, struct fault *f)
 	struct fs *fs = NULL;
 	struct registry *r = NULL;
 	struct fs_options fo = {.mountpoint = m->dir, .read_only = m->read_only, .allow_other = m->allow_other == 1, .debug = m->debug, .no_passthrough = m->no_passthrough,
-		.fsname = m->store, .log = log, .keep = d->keep, .ready = tell_ready, .ready_arg = d, .ask = ask, .upgrade = upgrade, .has_helper = has_helper, .keeper_arg = d};
+		.fsname = m->store, .log = log, .keep = d->keep, .ready = tell_ready, .ready_arg = d, .ask = ask, .upgrade = upgrade, .keeper = keeper_pid(d->keep), .has_helper = has_helper, .keeper_arg = d};
 	int rc = fs_new(&fo, &fs, f);
 	if (rc == 0) {
 		struct registry_options ro = {.path = m->store, .read_only = m->read_only, .serve = true, .mountpoint = m->dir, .log = log, .keep = d->keep,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mintfs/cleanup.h>
+#include <mintfs/sys.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -98,6 +99,7 @@ int fs_new(const struct fs_options *o, struct fs **ret, struct fault *f)
 	fs->ready_arg = o->ready_arg;
 	fs->ask = o->ask;
 	fs->upgrade = o->upgrade;
+	fs->keeper = o->keeper;
 	fs->has_helper = o->has_helper;
 	fs->keeper_arg = o->keeper_arg;
 	fs->channel.ready = begin_serving;
@@ -331,12 +333,12 @@ static void on_end(int signal, siginfo_t *info, void *context)
 }
 
 /* libfuse's handler stays the one that ends its loop; what was ignored when the program was started (nohup) libfuse lets be, and so do we. */
-static int hear_keeper_only(void)
+static int hear_keeper_only(const struct fs *fs)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 	struct sigaction sa;
 
-	ending.keeper = getppid();
+	ending.keeper = fs->keeper; /* not our parent of now: that one may be who took us when the keeper died, just begun */
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		if (sigaction(signals[i], NULL, &sa) < 0)
 			return -errno;
@@ -363,7 +365,8 @@ static int run_loop(struct fs *fs)
 	fuse_loop_cfg_set_max_threads(config, LOOP_THREADS);
 	fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS); /* none ends for being idle: they come and go at a price */
 	end_signals(&set);
-	if (fuse_set_signal_handlers(fs->session) != 0 || hear_keeper_only() < 0) {
+	sys_crash_point("session.begin");
+	if (fuse_set_signal_handlers(fs->session) != 0 || hear_keeper_only(fs) < 0) {
 		fuse_loop_cfg_destroy(config);
 		return -EIO;
 	}

@@ -183,6 +183,7 @@ struct fs {
 	void *ready_arg;
 	int (*ask)(void *arg, const char *name, char *out, size_t size);
 	int (*upgrade)(void *arg, const char *program, bool again, struct fault *f);
+	pid_t keeper;
 	bool (*has_helper)(void *arg);
 	void *keeper_arg;
 	struct log *log;

@@ -378,6 +378,21 @@ def test_when_the_keeper_itself_dies_the_drive_ends_and_the_next_mount_finds_eve
     assert t.do("os.readlink(p)", p=path) == "v2"
 
 
+def test_a_worker_that_has_just_begun_ends_with_its_keeper(house, store, monkeypatch):
+    monkeypatch.setenv("MINTFS_DELAY", "session.begin:1500")
+    drive = house.mount(store)
+    monkeypatch.delenv("MINTFS_DELAY")
+    killed = drive.kill_worker()
+    wait_until(lambda: drive.worker() not in (None, killed), what="another worker")
+    pid, drive.pid = drive.pid, None
+    rest = [p for p, parent in drive.processes().items() if p != pid]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wait_until(lambda: not drive.processes(), what=f"the end of {rest}")
+    drive.mount()
+    drive.committed()
+
+
 @pytest.mark.parametrize("place", ["keeper.death", "keeper.closed", "keeper.upgrade"])
 def test_a_keeper_that_dies_while_a_worker_is_replaced_leaves_a_whole_store(house, store, monkeypatch, place):
     monkeypatch.setenv("MINTFS_CRASH", place)
